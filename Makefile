@@ -1,0 +1,48 @@
+# Two commands do everything: `make demo` runs the main job, `make test` passes the tests.
+# Both install what they need into .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A new lock file or pyproject makes a new installation.
+INSTALLED := $(VENV)/.installed
+
+export HF_HUB_DISABLE_TELEMETRY = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: install demo test check bench report clean
+
+install: $(INSTALLED)
+
+# The lock is installed without resolving: the pins were resolved together, and PyPI's torchvision,
+# which vLLM asks for and text models never import, is built for another torch. torch comes first
+# and with its own needs, which differ between the CPU and the CUDA build.
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check setuptools==80.9.0 wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation deepspeed==0.19.8
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# The quickstart: a hidden reward, demonstrations, and whether the run found out. See README.md.
+demo: install
+	$(BIN)/python recipes/align.py configs/llm/quickstart.yaml
+	$(BIN)/irl-align report runs/quickstart
+
+test: install
+	$(BIN)/python -m pytest tests
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy irl_align
+	$(BIN)/python -m pytest tests/core tests/theory tests/test_architecture.py
+
+bench: install
+	$(BIN)/python -m eval.bench
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

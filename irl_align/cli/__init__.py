@@ -1,0 +1,1 @@
+"""The program `irl-align`: one module per command, heavy imports inside the commands."""

@@ -1,0 +1,410 @@
+"""A run on disk: phases and rounds that are committed in full or not at all.
+
+::
+
+    config.yaml  run.json  metrics.jsonl
+    setup/<name>/                      work before round 0 (SFT, base evaluation)
+    rounds/0000/{samples,reward,policy,evaluation}/   each with phase.json
+    rounds/0000/{metrics.json,manifest.json,DONE}
+
+A phase writes into ``rounds/0000/.samples.partial/``; the commit adds phase.json (metrics and the
+hash of every file), syncs and renames. A partial folder is what a crash left: it is removed when
+the phase begins again. So the same command can be killed anywhere and run again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self, cast
+
+from irl_align.core.config import read_yaml, save_config
+from irl_align.core.errors import UserError
+from irl_align.core.files import (
+    atomic_write_json,
+    atomic_write_text,
+    commit_folder,
+    sha256_file,
+    sha256_tree,
+    to_json,
+)
+from irl_align.core.history import MetricsLog
+from irl_align.core.lock import FolderLock
+from irl_align.core.protocols import Metrics, Phase
+from irl_align.core.provenance import git_revision, versions
+
+FOLDERS: dict[Phase, str] = {
+    "sample": "samples",
+    "reward": "reward",
+    "policy": "policy",
+    "evaluate": "evaluation",
+}
+RECORD = "phase.json"
+DONE = "DONE"
+
+
+class RunDirectory:
+    """One run's folder. :meth:`open` to write (locked), :meth:`read` to look at any run."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.resumed = False
+        self._lock: FolderLock | None = None
+        self._config: dict[str, Any] | None = None
+        self._log = MetricsLog(self.path / "metrics.jsonl")
+
+    # Opening and closing
+
+    def open(
+        self, config: Mapping[str, Any], *, free_keys: Sequence[str] = ("rounds", "run_dir")
+    ) -> RunDirectory:
+        """Create the run, or resume it when it exists; returns self.
+
+        ``config`` is the resolved configuration (plain containers); ``free_keys`` are the keys
+        (dotted; a section frees all below it) that may change between starts. Raises UserError when
+        the folder cannot be written, another process holds it, or the configuration differs.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(self.path)
+            self._lock.acquire()
+            self._open_locked(config, free_keys)
+        except OSError as error:
+            self.close()
+            _unwritable(self.path, error)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _open_locked(self, config: Mapping[str, Any], free_keys: Sequence[str]) -> None:
+        saved = self.path / "config.yaml"
+        plain = _json_like(config)
+        start = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "versions": versions(),
+            "git": git_revision(),
+        }
+        if saved.exists():
+            self.resumed = True
+            _check_same_config(saved, read_yaml(saved), plain, free_keys)
+            info = self.info()
+            info["starts"] = [*info.get("starts", []), start]
+        else:
+            for name in ("rounds", "setup"):
+                if (self.path / name).exists():
+                    raise UserError(
+                        f"{self.path} holds {name}/ but no config.yaml, so it cannot be resumed; "
+                        "choose a new run_dir, or put its config.yaml back"
+                    )
+            info = {"starts": [start]}
+        for stale in self.path.glob(".*.tmp"):
+            stale.unlink(missing_ok=True)
+        atomic_write_json(self.path / "run.json", info)
+        save_config(plain, saved)
+        self._config = plain
+        committed = {number: self.metrics(number) for number in self.committed_rounds()}
+        self._log.repair(self.done_rounds(), committed)
+
+    @classmethod
+    def read(cls, path: Path | str) -> RunDirectory:
+        """An existing run for reading: no lock, nothing changed. UserError when it is no run."""
+        run = cls(path)
+        if not run.path.is_dir():
+            raise UserError(f"{path}: no such run; give the folder of a run (its run_dir)")
+        if not (run.path / "config.yaml").exists():
+            raise UserError(f"{path} is not a run: it holds no config.yaml")
+        return run
+
+    def close(self) -> None:
+        """Give the lock back. The run can be opened again."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration that the run was last started with."""
+        if self._config is None:
+            self._config = read_yaml(self.path / "config.yaml")
+        return self._config
+
+    def info(self) -> dict[str, Any]:
+        """run.json: ``starts``, each with time, versions and git revision."""
+        return _read_json(self.path / "run.json") if (self.path / "run.json").exists() else {}
+
+    # Phases of a round
+
+    def begin_phase(self, round: int, phase: Phase) -> Path:
+        """An empty folder for a phase to write into; what a crash left of it is removed."""
+        return self._begin(self.phase_folder(round, phase))
+
+    def commit_phase(
+        self,
+        round: int,
+        phase: Phase,
+        metrics: Metrics,
+        seconds: float,
+        seed: int,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Make the phase's partial folder final; returns the folder under its final name."""
+        record = {"round": round, "phase": phase, "seed": seed, "seconds": seconds}
+        return self._commit(self.phase_folder(round, phase), record, metrics, extra)
+
+    def discard_phase(self, round: int, phase: Phase) -> None:
+        """Remove a committed phase of an unfinished round, to do it again."""
+        if self.round_done(round):
+            raise ValueError(f"round {round} is finished; its phases stay")
+        shutil.rmtree(self.phase_folder(round, phase))
+
+    def phase_done(self, round: int, phase: Phase) -> bool:
+        return self.phase_folder(round, phase).is_dir()
+
+    def phase_folder(self, round: int, phase: Phase) -> Path:
+        """Where the committed phase lies (whether or not it is there yet)."""
+        return self.round_folder(round) / FOLDERS[phase]
+
+    def phase_record(self, round: int, phase: Phase) -> dict[str, Any]:
+        """phase.json: metrics, seconds, seed, files."""
+        return self._record(self.phase_folder(round, phase))
+
+    def verify_phase(self, round: int, phase: Phase) -> None:
+        """Compare every file of a committed phase with its recorded size and hash.
+
+        Raises UserError naming the first file that is missing or differs, and the mend.
+        """
+        self._verify(self.phase_folder(round, phase))
+
+    # Work before round 0
+
+    def begin_setup(self, name: str) -> Path:
+        """As :meth:`begin_phase`, for work that comes before the rounds."""
+        return self._begin(self.setup_folder(name))
+
+    def commit_setup(
+        self,
+        name: str,
+        metrics: Metrics,
+        seconds: float,
+        seed: int,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Path:
+        record = {"phase": name, "seed": seed, "seconds": seconds}
+        return self._commit(self.setup_folder(name), record, metrics, extra)
+
+    def setup_done(self, name: str) -> bool:
+        return self.setup_folder(name).is_dir()
+
+    def setup_folder(self, name: str) -> Path:
+        return self.path / "setup" / name
+
+    def setup_record(self, name: str) -> dict[str, Any]:
+        return self._record(self.setup_folder(name))
+
+    def verify_setup(self, name: str) -> None:
+        self._verify(self.setup_folder(name))
+
+    # Rounds
+
+    def round_folder(self, round: int) -> Path:
+        return self.path / "rounds" / f"{round:04d}"
+
+    def commit_round(
+        self, round: int, metrics: Metrics, manifest: Mapping[str, Any] | None = None
+    ) -> None:
+        """Close a round: metrics, manifest, then DONE. The round's phases are committed before."""
+        folder = self.round_folder(round)
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(folder / "metrics.json", dict(metrics))
+        atomic_write_json(folder / "manifest.json", dict(manifest or {}))
+        self._log.sync()
+        atomic_write_text(folder / DONE, "")
+
+    def round_done(self, round: int) -> bool:
+        return (self.round_folder(round) / DONE).exists()
+
+    def committed_rounds(self) -> list[int]:
+        """Indices of the rounds on disk, ascending; with save_every > 1 there are gaps."""
+        return sorted(
+            int(mark.parent.name)
+            for mark in (self.path / "rounds").glob(f"*/{DONE}")
+            if mark.parent.name.isdigit()
+        )
+
+    def done_rounds(self) -> int:
+        """How many rounds lie behind: the last committed index + 1."""
+        committed = self.committed_rounds()
+        return committed[-1] + 1 if committed else 0
+
+    def metrics(self, round: int) -> dict[str, float]:
+        return _read_json(self.round_folder(round) / "metrics.json")
+
+    def manifest(self, round: int) -> dict[str, Any]:
+        return _read_json(self.round_folder(round) / "manifest.json")
+
+    def discard_unfinished(self, first: int) -> None:
+        """Remove uncommitted rounds from ``first`` on: leftovers of a lineage not continued."""
+        for folder in (self.path / "rounds").glob("[0-9]*"):
+            number = int(folder.name) if folder.name.isdigit() else -1
+            if number >= first and not (folder / DONE).exists():
+                shutil.rmtree(folder)
+
+    def append_metrics(self, round: int, metrics: Metrics) -> None:
+        """Add a round's row to metrics.jsonl; made durable by the next :meth:`commit_round`."""
+        self._log.append(round, metrics)
+
+    def history(self) -> list[dict[str, float]]:
+        """Metrics of every round behind, oldest first.
+
+        Raises UserError when a round has neither metrics.json nor a row in metrics.jsonl.
+        """
+        rows = self._log.rows()
+        history = []
+        for number in range(self.done_rounds()):
+            if self.round_done(number):
+                history.append(self.metrics(number))
+            elif number in rows:
+                history.append(rows[number])
+            else:
+                raise UserError(
+                    f"{self._log.path}: no row for round {number}; put the file back, or delete "
+                    f"{self.path / 'rounds'} from {number:04d} on to redo from there"
+                )
+        return history
+
+    # What phases and set-up share
+
+    def _begin(self, final: Path) -> Path:
+        self._check_open()
+        if final.exists():
+            raise FileExistsError(f"{final} is committed already")
+        partial = _partial(final)
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+        return partial
+
+    def _commit(
+        self, final: Path, record: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any] | None
+    ) -> Path:
+        self._check_open()
+        partial = _partial(final)
+        record = {
+            **record,
+            "metrics": dict(metrics),
+            **(extra or {}),
+            "files": sha256_tree(partial),
+        }
+        atomic_write_json(partial / RECORD, record)
+        commit_folder(partial, final)
+        return final
+
+    def _record(self, folder: Path) -> dict[str, Any]:
+        try:
+            record = _read_json(folder / RECORD)
+        except UserError as error:
+            raise UserError(f"{error}; {self._mend(folder)}") from None
+        if not {"metrics", "files"} <= record.keys():
+            raise UserError(f"{folder / RECORD} is damaged; {self._mend(folder)}")
+        return record
+
+    def _verify(self, folder: Path) -> None:
+        for name, expected in self._record(folder)["files"].items():
+            path = folder / name
+            if not path.is_file():
+                raise UserError(f"{path} is missing; {self._mend(folder)}")
+            size = path.stat().st_size
+            if size != expected["size"]:
+                raise UserError(
+                    f"{path} is damaged: {size} bytes, {expected['size']} were written; "
+                    f"{self._mend(folder)}"
+                )
+            if sha256_file(path) != expected["sha256"]:
+                raise UserError(
+                    f"{path} is damaged: its content is not what was written; {self._mend(folder)}"
+                )
+
+    def _mend(self, folder: Path) -> str:
+        if folder.parent.parent == self.path / "rounds":
+            return f"delete {folder.parent} and later rounds to redo from there"
+        return f"delete {folder} and {self.path / 'rounds'} to redo from there"
+
+    def _check_open(self) -> None:
+        if self._lock is None:
+            raise RuntimeError(f"{self.path} is not open for writing; call open() first")
+
+
+def _partial(final: Path) -> Path:
+    return final.with_name(f".{final.name}.partial")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: it holds no mapping")
+    return cast(dict[str, Any], content)
+
+
+def _json_like(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as it reads back from YAML: lists for tuples, text for paths."""
+    return cast(dict[str, Any], json.loads(to_json(config)))
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        flat: dict[str, Any] = {}
+        for key, inner in value.items():
+            flat |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+        return flat
+    return {prefix: value}
+
+
+def _check_same_config(
+    path: Path, saved: Mapping[str, Any], now: Mapping[str, Any], free_keys: Sequence[str]
+) -> None:
+    before, after = _flat(saved), _flat(now)
+    absent = object()
+    different = [
+        key
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, absent) != after.get(key, absent)
+        and not any(key == free or key.startswith(f"{free}.") for free in free_keys)
+    ]
+    if different:
+        lines = "".join(
+            f"\n  {key}: {before.get(key, 'not set')!r} in the run, {after.get(key, 'not set')!r} now"
+            for key in different
+        )
+        raise UserError(
+            f"{path}: the run was started with another configuration:{lines}\n"
+            "choose a new run_dir, or go back to the values of the run"
+        )
+
+
+def _unwritable(path: Path, error: OSError) -> NoReturn:
+    reason = error.strerror or str(error)
+    raise UserError(
+        f"cannot write the run directory {path}: {reason}"
+        + (f" ({error.filename})" if error.filename and str(error.filename) != str(path) else "")
+        + "; choose another run_dir, free space or change its permissions"
+    ) from error

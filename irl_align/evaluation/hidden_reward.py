@@ -1,0 +1,52 @@
+"""A reward that the run never sees: the honest yardstick of an experiment with known truth.
+
+The quickstart's truth is VADER's compound sentiment of the answer, in [-1, 1]. Any function of
+(prompt text, response) can take its place as `module:function`. Only evaluation imports this.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irl_align.core.errors import UserError
+
+__all__ = ["HiddenReward", "hidden_pairs", "load_hidden_reward"]
+
+HiddenReward = Callable[[str, str], float]
+
+
+def _vader() -> HiddenReward:
+    try:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+    except ImportError as error:
+        raise UserError(
+            "evaluation.hidden_reward=vader needs vaderSentiment: pip install 'irl-align[eval]'"
+        ) from error
+    analyser: Any = SentimentIntensityAnalyzer()
+    return lambda prompt, response: float(analyser.polarity_scores(response)["compound"])
+
+
+def load_hidden_reward(name: str) -> HiddenReward:
+    """`vader` or `module:function`; clear error when it cannot be imported."""
+    if name == "vader":
+        return _vader()
+    module, _, function = name.partition(":")
+    if not function:
+        raise UserError(f"evaluation.hidden_reward={name!r}: expected vader or module:function")
+    try:
+        found: HiddenReward = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"evaluation.hidden_reward={name!r} cannot be imported: {error}") from error
+    return found
+
+
+def hidden_pairs(rewards: Sequence[float]) -> list[tuple[int, int]]:
+    """All (better, worse) index pairs of one prompt's answers; equal rewards form no pair."""
+    values: NDArray[np.float64] = np.asarray(rewards, dtype=np.float64)
+    better, worse = np.nonzero(values[:, None] > values[None, :])
+    return list(zip(better.tolist(), worse.tolist(), strict=True))

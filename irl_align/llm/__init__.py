@@ -1,0 +1,1 @@
+"""Language models: data, generation, reward models and policies."""

@@ -1,0 +1,286 @@
+"""The assembly: LLM phases behind the verbs of core's round loop.
+
+A round = sample from pi_t -> fit r_{t+1} -> improve to pi_{t+1} -> evaluate -> commit (thesis
+Alg. 12; AIHF when human pairs are mixed in). Before round 0: the base model and SFT, pi_0.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from irl_align.core.callbacks import Callback
+from irl_align.core.config import to_dict
+from irl_align.core.loggers import ConsoleLogger, Logger, TensorBoardLogger
+from irl_align.core.protocols import Codecs, FolderCodec, Metrics, PhaseContext
+from irl_align.core.run import RunDirectory
+from irl_align.core.seeding import derive_seed
+from irl_align.core.trainer import BilevelTrainer
+from irl_align.llm.config import AlignConfig
+from irl_align.llm.generate import GenerationPhase, merge_parts
+from irl_align.llm.jobs import PhaseJob
+from irl_align.llm.launch import Launcher
+from irl_align.llm.measure import COMPLETIONS_NAME
+from irl_align.llm.phases import SAMPLES_NAME
+from irl_align.llm.preflight import preflight
+from irl_align.llm.results import write_results
+
+__all__ = ["Alignment", "align"]
+
+FREE_KEYS = ("rounds", "run_dir", "launch", "early_stop")
+COLUMNS = (
+    "eval/reward_accuracy",
+    "eval/preference_accuracy",
+    "reward/accuracy",
+    "eval/hidden_reward",
+    "eval/gain_over_sft",
+    "eval/win_rate_vs_sft",
+    "eval/kl",
+    "eval/length",
+    "eval/eos_rate",
+)
+
+
+class Alignment(Callback):
+    """The collaborators of one run; also usable phase by phase."""
+
+    def __init__(self, config: AlignConfig, launcher: Launcher, run: RunDirectory) -> None:
+        self.config, self.launcher, self.run = config, launcher, run
+        self.plain = to_dict(config)
+        self.data_hashes: dict[str, str] = {}
+
+    # Jobs
+
+    def _job(
+        self, name: str, inputs: Mapping[str, Path], out: Path, seed: int, number: int = 0,
+        **extra: Any,
+    ) -> PhaseJob:  # fmt: skip
+        paths = {k: str(v) for k, v in inputs.items()}
+        return PhaseJob(name, self.plain, paths, str(out), seed, number, extra)
+
+    def _generate(
+        self, policy: Path, out: Path, seed: int, number: int, *, held_out: bool
+    ) -> dict[str, float]:
+        name = "generate_heldout" if held_out else "generate"
+        job = self._job(name, {"policy": policy}, out, seed, number)
+        metrics = self.launcher.run(job)
+        target = out / (COMPLETIONS_NAME if held_out else SAMPLES_NAME)
+        return metrics | merge_parts(job, self.launcher.place.size, target)
+
+    # Before round 0
+
+    def prepare(self) -> Path:
+        """Base model and SFT policy; returns the folder of pi_0 (also the KL reference)."""
+        base = self._setup("base", self._base)
+        return self._setup("sft", lambda out, seed: self._sft(base, out, seed))
+
+    def _setup(self, name: str, work: Callable[[Path, int], Metrics]) -> Path:
+        if self.run.setup_done(name):
+            self.run.verify_setup(name)
+            return self.run.setup_folder(name)
+        say(f"{name}: started")
+        start = time.perf_counter()
+        seed = derive_seed(self.config.seed, round=0, phase=f"setup/{name}")
+        metrics = work(self.run.begin_setup(name), seed)
+        seconds = time.perf_counter() - start
+        folder = self.run.commit_setup(name, metrics, seconds, seed)
+        say(f"{name}: done in {seconds:.0f} s{_headline(metrics)}")
+        return folder
+
+    def _base(self, out: Path, seed: int) -> Metrics:
+        metrics = self.launcher.run(self._job("prepare", {}, out, seed))
+        if self.config.evaluation.base and self.config.sft.enabled:
+            metrics |= self._look_at(out, out, seed)
+        return metrics
+
+    def _sft(self, base: Path, out: Path, seed: int) -> Metrics:
+        if self.config.sft.enabled:
+            metrics = self.launcher.run(self._job("sft", {"base": base}, out, seed))
+        else:
+            metrics = {}
+            _point_to_policy(base, out)
+        return metrics | self._look_at(out, out, seed)
+
+    def _look_at(self, policy: Path, out: Path, seed: int) -> dict[str, float]:
+        """Completions of the held-out prompts and their measures, for a policy without rounds."""
+        if self.config.evaluation.prompts is None:
+            return {}
+        metrics = self._generate(policy, out, seed, 0, held_out=True)
+        measured = self.launcher.run(self._job("measure", {"completions": out}, out, seed))
+        return _times(metrics) | measured
+
+    # The verbs
+
+    def sample(self, policy: Path, ctx: PhaseContext) -> tuple[Path, Metrics]:
+        assert ctx.folder is not None
+        metrics = self._generate(policy, ctx.folder, ctx.seed, ctx.round, held_out=False)
+        return ctx.folder, metrics
+
+    def fit(self, reward: Path | None, samples: Path, ctx: PhaseContext) -> tuple[Path, Metrics]:
+        assert ctx.folder is not None
+        inputs = {"samples": samples, "body": self.run.setup_folder("sft")}
+        if self.config.reward.init_from is not None:
+            inputs["body"] = Path(self.config.reward.init_from)
+        if reward is not None:
+            inputs["reward"] = reward / "model"
+        first = max(0, ctx.round - self.config.reward.earlier_rounds)
+        earlier = [str(self.run.phase_folder(k, "sample")) for k in range(first, ctx.round)]
+        job = self._job(
+            "reward", inputs, ctx.folder, ctx.seed, ctx.round, earlier_samples=earlier[::-1]
+        )
+        return ctx.folder, self.launcher.run(job)
+
+    def improve(
+        self, policy: Path, reward: Path, samples: Path, ctx: PhaseContext
+    ) -> tuple[Path, Metrics]:
+        assert ctx.folder is not None
+        inputs = {
+            "policy": policy,
+            "sft": self.run.setup_folder("sft"),
+            "reward": reward,
+            "samples": samples,
+        }
+        job = self._job("policy", inputs, ctx.folder, ctx.seed, ctx.round)
+        return ctx.folder, self.launcher.run(job)
+
+    def evaluate(self, policy: Path, reward: Path, ctx: PhaseContext) -> Metrics:
+        assert ctx.folder is not None
+        metrics: dict[str, float] = {}
+        inputs = {
+            "completions": ctx.folder,
+            "policy": policy,
+            "reward": reward,
+            "sft": self.run.setup_folder("sft"),
+        }
+        if self.config.evaluation.prompts is not None:
+            metrics = _times(
+                self._generate(policy, ctx.folder, ctx.seed, ctx.round, held_out=True)
+            )
+            inputs["baseline"] = self.run.setup_folder("sft")
+            measured_base = self.config.evaluation.base and self.config.sft.enabled
+            inputs["pairs"] = self.run.setup_folder("base" if measured_base else "sft")
+        job = self._job("measure", inputs, ctx.folder, ctx.seed, ctx.round)
+        return metrics | self.launcher.run(job)
+
+    # What the loop tells
+
+    def on_phase_end(self, ctx: PhaseContext, metrics: Metrics) -> None:
+        say(f"round {ctx.round + 1}: {ctx.phase} done{_headline(metrics)}")
+
+    def on_round_end(self, round: int, policy: Any, reward: Any, metrics: Metrics) -> None:
+        write_results(self.run)
+        write_report_quietly(self.run.path)
+
+    def manifest(self, number: int) -> dict[str, Any]:
+        previous = f"rounds/{number - 1:04d}/policy" if number else "setup/sft"
+        reference = "setup/sft" if self.config.policy.reference == "sft" else previous
+        return {
+            "reference": reference,
+            "policy_in_folder": previous,
+            "data": self.data_hashes,
+            "processes": self.launcher.place.size,
+        }
+
+    def train(self) -> None:
+        """Everything: set-up, all rounds, results and report."""
+        self.data_hashes = {
+            role: report.sha256 for role, report in preflight(self.config).items()
+        }
+        policy = self.prepare()
+        loggers: list[Logger] = [ConsoleLogger(columns=COLUMNS)]
+        if self.config.launch.tensorboard:
+            loggers.append(TensorBoardLogger(self.run.path / "tensorboard"))
+        trainer: BilevelTrainer[Path, Any] = BilevelTrainer(
+            self,
+            self,
+            self,
+            self,
+            rounds=self.config.rounds,
+            seed=self.config.seed,
+            run=self.run,
+            codecs=Codecs(FolderCodec(), FolderCodec(), FolderCodec()),
+            callbacks=[self],
+            loggers=loggers,
+            early_stop=_accuracy_fell if self.config.early_stop else None,
+            manifest=self.manifest,
+        )
+        trainer.train(policy, None)
+        write_results(self.run)
+        write_report_quietly(self.run.path)
+
+
+def _point_to_policy(base: Path, out: Path) -> None:
+    """SFT left out: pi_0 is the base model, under the name that the rounds know."""
+    import shutil
+
+    from irl_align.llm.policy.artefacts import PolicyRef
+
+    ref = PolicyRef.at(base)
+    PolicyRef.point_to(ref.model, out)
+    shutil.copyfile(ref.probe, out / ref.probe.name)
+
+
+def _accuracy_fell(history: list[dict[str, float]]) -> bool:
+    key = "reward/accuracy"
+    return len(history) > 1 and history[-1].get(key, 0.0) < history[-2].get(key, 0.0)
+
+
+def _times(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Of a held-out generation only what does not repeat the training samples' keys."""
+    kept = ("samples/probe_gap", "samples/tokens_per_second", "time/load", "time/generate")
+    return {f"heldout/{k.split('/')[1]}": v for k, v in metrics.items() if k in kept}
+
+
+def _headline(metrics: Metrics) -> str:
+    wanted = {
+        "eval/hidden_reward": "hidden reward",
+        "eval/reward_accuracy": "reward accuracy",
+        "reward/accuracy": "held-out pair accuracy",
+        "reward/loss": "loss",
+        "sft/loss": "loss",
+        "policy/loss": "loss",
+        "policy/pairs": "pairs",
+        "samples/completions": "completions",
+        "samples/eos_rate": "EOS rate",
+        "eval/kl": "KL",
+    }
+    found = [f"{name} {metrics[key]:.4g}" for key, name in wanted.items() if key in metrics]
+    return f" ({', '.join(found)})" if found else ""
+
+
+def say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+def write_report_quietly(path: Path) -> None:
+    """The report is a view: a fault in it must not end a run that has hours behind it."""
+    try:
+        from irl_align.evaluation.report import write_report
+
+        write_report(path)
+    except Exception as error:
+        say(f"report not written: {type(error).__name__}: {error}")
+
+
+def align(config: AlignConfig) -> Path:
+    """Run or resume `config` under whatever launcher started this process; the run's folder."""
+    generation = GenerationPhase()
+    launcher = Launcher(
+        inline=config.launch.inline,
+        handlers={"generate": generation, "generate_heldout": generation},
+    )
+    path = Path(config.run_dir).resolve()
+    try:
+        if launcher.is_main:
+            run = RunDirectory(path).open(to_dict(config), free_keys=FREE_KEYS)
+            with run:
+                Alignment(config, launcher, run).train()
+        else:
+            launcher.follow()
+    finally:
+        generation.close()
+        launcher.close()
+    return path

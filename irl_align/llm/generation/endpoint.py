@@ -1,0 +1,119 @@
+"""Completions from any OpenAI-compatible chat endpoint (vLLM's server, llama.cpp, a vendor).
+
+For policies that live elsewhere: nothing can be loaded into them, and they give no token ids, so
+the logprob probe does not apply and lengths are the server's own counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from irl_align.core.errors import UserError
+from irl_align.llm.config import SamplingConfig
+from irl_align.llm.data.schema import Message
+from irl_align.llm.generation.base import GenerationSettings, Progress, PromptTooLong
+from irl_align.llm.generation.samples import Completion
+
+__all__ = ["EndpointGenerator"]
+
+_RETRIES = 5
+_PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
+
+
+class EndpointGenerator:
+    """`sampling.batch_size` requests at a time to `sampling.endpoint` + /chat/completions."""
+
+    def __init__(self, sampling: SamplingConfig, *, timeout: float = 600.0) -> None:
+        if not sampling.endpoint:
+            raise UserError("sampling.backend=endpoint needs sampling.endpoint (a base URL)")
+        self.sampling, self.timeout = sampling, timeout
+        base = sampling.endpoint.rstrip("/")
+        self.url = base if base.endswith("/chat/completions") else base + "/chat/completions"
+
+    def load(self, model: Path) -> None:
+        """The endpoint keeps the model that it has."""
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        settings: GenerationSettings,
+        progress: Progress | None = None,
+    ) -> list[list[Completion] | PromptTooLong]:
+        def one(job: tuple[int, Sequence[Message]]) -> list[Completion] | PromptTooLong:
+            number, prompt = job
+            found = self._ask(prompt, settings, settings.seed + number)
+            if progress:
+                progress(1)
+            return found
+
+        with ThreadPoolExecutor(max_workers=max(1, self.sampling.batch_size)) as pool:
+            return list(pool.map(one, enumerate(prompts)))
+
+    def _ask(
+        self, prompt: Sequence[Message], settings: GenerationSettings, seed: int
+    ) -> list[Completion] | PromptTooLong:
+        body = {
+            "model": self.sampling.endpoint_model or "default",
+            "messages": [dict(m) for m in prompt],
+            "n": settings.n,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "max_tokens": settings.max_new_tokens,
+            "seed": seed,
+        }
+        completions: list[Completion] = []
+        # Some servers give one choice whatever n asks for: ask until there are enough.
+        while len(completions) < settings.n:
+            body["n"] = settings.n - len(completions)
+            answer = self._post(body)
+            if isinstance(answer, PromptTooLong):
+                return answer
+            choices = answer.get("choices") or []
+            if not choices:
+                raise UserError(f"{self.url} answered without choices: {str(answer)[:200]}")
+            counted = (answer.get("usage") or {}).get("completion_tokens", 0) // len(choices)
+            for choice in choices:
+                text = (choice.get("message") or {}).get("content") or ""
+                reason = "stop" if choice.get("finish_reason") == "stop" else "length"
+                completions.append(Completion(text.strip(), reason, counted))
+            body["seed"] = seed + 7919 * len(completions)
+        return completions[: settings.n]
+
+    def _post(self, body: dict[str, Any]) -> Any:
+        headers = {"Content-Type": "application/json"}
+        key = os.environ.get(self.sampling.endpoint_key_env)
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        data = json.dumps(body).encode()
+        for attempt in range(_RETRIES):
+            try:
+                request = urllib.request.Request(self.url, data=data, headers=headers)
+                with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                    return json.loads(response.read())
+            except urllib.error.HTTPError as error:
+                detail = error.read().decode("utf-8", "replace")[:300]
+                if error.code == 400 and "context length" in detail:
+                    return PromptTooLong(detail)
+                if error.code not in _PASSING or attempt + 1 == _RETRIES:
+                    raise UserError(f"{self.url} answered {error.code}: {detail}") from error
+            except (urllib.error.URLError, TimeoutError, ValueError) as error:
+                if attempt + 1 == _RETRIES:
+                    raise UserError(
+                        f"{self.url} cannot be reached ({error}); is the server running?"
+                    ) from error
+            time.sleep(min(2.0**attempt, 30.0))
+        raise AssertionError("unreachable")
+
+    def logprobs(self, token_ids: Sequence[int]) -> list[float]:
+        raise UserError("an endpoint gives no log probabilities of given tokens")
+
+    def close(self) -> None:
+        """Nothing is held."""

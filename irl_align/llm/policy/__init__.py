@@ -1,0 +1,1 @@
+"""Policy learners: SFT and KL-regularised improvement."""

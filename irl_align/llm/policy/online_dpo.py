@@ -1,0 +1,131 @@
+"""One round of online DPO: pairs from the current policy, the stable DPOTrainer, a named reference.
+
+loss = -log sigmoid(beta [log pi/pi_ref (chosen) - log pi/pi_ref (rejected)])
+
+The reference is the SFT policy in every round (`reference="sft"`) or the policy at the start of
+the round ("previous", mirror descent). With LoRA, TRL copies an adapter that it is handed into the
+reference, which would silently make it "previous"; so the SFT model goes in bare, TRL adds a fresh
+adapter (reference = adapters off = SFT), and pi_t's adapter weights are put into that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from irl_align.core.errors import UserError
+from irl_align.llm.data.schema import Demonstration
+from irl_align.llm.models import load_causal_lm, load_tokenizer, lora_config
+from irl_align.llm.policy.artefacts import PolicyRef, save_policy
+from irl_align.llm.policy.pairs import PolicyPair
+from irl_align.llm.training import training_settings
+
+if TYPE_CHECKING:
+    from irl_align.llm.config import ModelConfig, PolicyConfig
+
+__all__ = ["fit_dpo", "make_dpo_trainer"]
+
+
+def _rows(pairs: Sequence[PolicyPair]) -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt": [dict(m) for m in p.prompt],
+            "chosen": [{"role": "assistant", "content": p.chosen}],
+            "rejected": [{"role": "assistant", "content": p.rejected}],
+        }
+        for p in pairs
+    ]
+
+
+def make_dpo_trainer(
+    policy: PolicyRef,
+    sft: PolicyRef,
+    pairs: Sequence[PolicyPair],
+    config: PolicyConfig,
+    model_config: ModelConfig,
+    *,
+    seed: int,
+    scratch: Path,
+) -> Any:
+    """A DPOTrainer whose policy is pi_t and whose reference is the one that `config` names."""
+    from datasets import Dataset
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+    from trl import DPOConfig, DPOTrainer
+
+    settings = training_settings(config, model_config, seed=seed, scratch=scratch)
+    arguments = DPOConfig(
+        **settings,
+        beta=config.beta,
+        loss_type=[config.loss_type],
+        label_smoothing=config.label_smoothing,
+        max_length=config.max_length,
+    )
+    tokenizer = load_tokenizer(policy.model, model_config)
+    keep_sft = config.reference == "sft"
+    common: dict[str, Any] = {
+        "args": arguments,
+        "train_dataset": Dataset.from_list(_rows(pairs)),
+        "processing_class": tokenizer,
+    }
+    if config.lora is None:
+        reference = sft if keep_sft else policy
+        return DPOTrainer(
+            model=load_causal_lm(policy.model, model_config),
+            ref_model=load_causal_lm(reference.model, model_config),
+            **common,
+        )
+    start = sft if keep_sft else policy
+    model = load_causal_lm(start.model, model_config)
+    trainer = DPOTrainer(
+        model=model, peft_config=lora_config(config.lora, model, "CAUSAL_LM"), **common
+    )
+    if keep_sft and policy.folder != sft.folder:
+        if policy.adapter is None:
+            raise UserError(
+                f"{policy.folder} has no adapter/ on the SFT policy, so LoRA with "
+                "policy.reference=sft cannot go on from it; use reference=previous or lora=null"
+            )
+        weights = load_file(policy.adapter / "adapter_model.safetensors")
+        report = set_peft_model_state_dict(trainer.model, weights)
+        if report.unexpected_keys:
+            raise UserError(f"{policy.adapter} does not fit policy.lora; was it changed?")
+    return trainer
+
+
+def fit_dpo(
+    policy: PolicyRef,
+    sft: PolicyRef,
+    pairs: Sequence[PolicyPair],
+    out: Path,
+    probe: Demonstration,
+    config: PolicyConfig,
+    model_config: ModelConfig,
+    *,
+    seed: int,
+    scratch: Path,
+    save_dtype: str = "bfloat16",
+) -> dict[str, float]:
+    """Improve `policy` on `pairs` and save pi_{t+1} into `out`; returns `policy/*` metrics."""
+    trainer = make_dpo_trainer(
+        policy, sft, pairs, config, model_config, seed=seed, scratch=scratch
+    )
+    output = trainer.train()
+    log = [row for row in trainer.state.log_history if "loss" in row]
+    save_policy(
+        trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, out, probe,
+        dtype=save_dtype,
+    )  # fmt: skip
+    metrics = {
+        "policy/loss": float(output.training_loss),
+        "policy/steps": float(output.global_step),
+        "policy/pairs": float(len(pairs)),
+    }
+    if log:
+        metrics |= {
+            "policy/first_loss": float(log[0]["loss"]),
+            "policy/last_loss": float(log[-1]["loss"]),
+            "policy/implicit_accuracy": float(log[-1].get("rewards/accuracies", float("nan"))),
+        }
+    return metrics

@@ -1,0 +1,68 @@
+"""Pairs for online DPO: the best of N completions against the worst, by the reward model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from irl_align.llm.data.schema import Message
+from irl_align.llm.generation.samples import Completion, PromptSamples
+
+__all__ = ["PolicyPair", "best_against_worst"]
+
+
+@dataclass(frozen=True)
+class PolicyPair:
+    """chosen scored higher than rejected; `margin` is the difference of their scores."""
+
+    id: str
+    prompt: Sequence[Message]
+    chosen: str
+    rejected: str
+    margin: float
+
+
+def best_against_worst(
+    samples: Sequence[PromptSamples],
+    *,
+    truncated: str = "exclude",
+    pairs_per_prompt: int = 1,
+    key: str = "reward",
+) -> tuple[list[PolicyPair], Counter[str]]:
+    """argmax against argmin of `completion.scores[key]`; ties are dropped and counted.
+
+    `truncated`: "exclude" leaves unfinished completions out of both sides; "reject" lets them be
+    rejected, below every finished one, but never chosen. `pairs_per_prompt` k pairs the i-th best
+    with the i-th worst for i < k, as long as they are different halves of the ranking.
+    """
+    pairs: list[PolicyPair] = []
+    dropped: Counter[str] = Counter()
+    for item in samples:
+        if item.skipped:
+            dropped["over_long_prompt"] += 1
+            continue
+        whole = _distinct([c for c in item.completions if c.finished and c.text])
+        cut = _distinct([c for c in item.completions if not c.finished and c.text])
+        ranked = sorted(whole, key=lambda c: c.scores[key], reverse=True)
+        if truncated == "reject":
+            ranked += sorted(cut, key=lambda c: c.scores[key], reverse=True)
+        else:
+            dropped["cut_off_completions"] += len(cut)
+        if len(ranked) < 2 or not whole:
+            dropped["fewer_than_two_completions"] += 1
+            continue
+        for rank in range(min(pairs_per_prompt, len(ranked) // 2)):
+            best, worst = ranked[rank], ranked[-1 - rank]
+            if not best.finished:
+                break
+            margin = best.scores[key] - worst.scores[key]
+            if worst.finished and margin <= 0:
+                dropped["ties"] += 1
+                continue
+            pairs.append(PolicyPair(item.id, item.prompt, best.text, worst.text, margin))
+    return pairs, dropped
+
+
+def _distinct(completions: Sequence[Completion]) -> list[Completion]:
+    return list({c.text: c for c in completions}.values())

@@ -1,0 +1,90 @@
+"""Supervised fine-tuning on the demonstrations: -mean_D log pi(y | x) over the answers' tokens.
+
+The initial policy of the rounds and the baseline that they must beat. The loss is the mean over
+the batch's answer tokens (prompt tokens carry none), by TRL's stable SFTTrainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from irl_align.core.errors import UserError
+from irl_align.llm.data.schema import Demonstration
+from irl_align.llm.models import load_causal_lm, load_tokenizer, lora_config
+from irl_align.llm.policy.artefacts import PolicyRef, save_policy
+from irl_align.llm.training import training_settings
+
+if TYPE_CHECKING:
+    from irl_align.llm.config import ModelConfig, SFTConfig
+
+__all__ = ["fit_sft"]
+
+
+def fit_sft(
+    base: PolicyRef,
+    demonstrations: Sequence[Demonstration],
+    out: Path,
+    config: SFTConfig,
+    model_config: ModelConfig,
+    *,
+    seed: int,
+    scratch: Path,
+    save_dtype: str = "bfloat16",
+) -> dict[str, float]:
+    """Fine-tune `base` and save the policy into `out`; returns `sft/*` metrics.
+
+    Demonstrations over `config.max_length` tokens are left out and counted; raises
+    :class:`UserError` when none is left.
+    """
+    from datasets import Dataset
+    from trl import SFTConfig as TrlSFTConfig
+    from trl import SFTTrainer
+
+    tokenizer = load_tokenizer(base.model, model_config)
+    settings = training_settings(config, model_config, seed=seed, scratch=scratch)
+    arguments = TrlSFTConfig(
+        **settings, max_length=None, packing=False, shuffle_dataset=False, eos_token=None
+    )
+    model = load_causal_lm(base.model, model_config)
+    rows: list[dict[str, Any]] = []
+    too_long = 0
+    for demo in demonstrations:
+        answer = {"role": "assistant", "content": demo.response}
+        messages = [*(dict(m) for m in demo.prompt), answer]
+        tokens = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)
+        if len(tokens["input_ids"]) > config.max_length:
+            too_long += 1
+            continue
+        rows.append({"prompt": messages[:-1], "completion": messages[-1:]})
+    if not rows:
+        raise UserError(
+            f"all {too_long} demonstrations are over sft.max_length={config.max_length} tokens; "
+            "raise it"
+        )
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora_config(config.lora, model, "CAUSAL_LM") if config.lora else None,
+    )
+    output = trainer.train()
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    save_policy(
+        trainer.accelerator.unwrap_model(trainer.model),
+        tokenizer,
+        out,
+        demonstrations[0],
+        dtype=save_dtype,
+    )
+    metrics = {
+        "sft/loss": float(output.training_loss),
+        "sft/steps": float(output.global_step),
+        "sft/demonstrations": float(len(rows)),
+        "sft/over_max_length": float(too_long),
+    }
+    if losses:
+        metrics |= {"sft/first_loss": losses[0], "sft/last_loss": losses[-1]}
+    return metrics

@@ -1,0 +1,84 @@
+"""`results.json`: the numbers of a run in one small file, rewritten after every round."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from irl_align.core.files import atomic_write_json
+from irl_align.core.run import RunDirectory
+
+__all__ = ["RESULTS_NAME", "collect_results", "write_results"]
+
+RESULTS_NAME = "results.json"
+
+
+def _interval(metrics: Mapping[str, float], key: str) -> dict[str, float] | None:
+    if key not in metrics:
+        return None
+    return {
+        "mean": metrics[key],
+        "low": metrics[f"{key}_low"],
+        "high": metrics[f"{key}_high"],
+    }
+
+
+def _relative(path: Path) -> str:
+    """Relative to where the program runs (the project), when it lies below."""
+    relative = os.path.relpath(path, Path.cwd())
+    return str(path) if relative.startswith("..") else relative
+
+
+def _policy(metrics: Mapping[str, float]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "hidden_reward": _interval(metrics, "eval/hidden_reward"),
+        "length": metrics.get("eval/length"),
+        "eos_rate": metrics.get("eval/eos_rate"),
+    }
+    return {k: v for k, v in row.items() if v is not None}
+
+
+def _round(run: RunDirectory, number: int) -> dict[str, Any]:
+    metrics = run.metrics(number)
+    row: dict[str, Any] = {
+        "round": number,
+        "reward_accuracy": metrics.get("eval/reward_accuracy"),
+        "reward_accuracy_interval": _interval(metrics, "eval/reward_accuracy"),
+        "reward_pairs": metrics.get("eval/reward_pairs"),
+        "preference_accuracy": _interval(metrics, "eval/preference_accuracy"),
+        "preference_pairs": metrics.get("eval/preference_pairs"),
+        "heldout_demo_accuracy": metrics.get("reward/accuracy"),
+        **_policy(metrics),
+        "gain_over_sft": _interval(metrics, "eval/gain_over_sft"),
+        "win_rate_vs_sft": _interval(metrics, "eval/win_rate_vs_sft"),
+        "kl": metrics.get("eval/kl"),
+        "reward_dir": _relative(run.phase_folder(number, "reward") / "model"),
+        "policy_dir": _relative(run.phase_folder(number, "policy") / "model"),
+    }
+    return {k: v for k, v in row.items() if v is not None}
+
+
+def collect_results(run: RunDirectory) -> dict[str, Any]:
+    """Base, SFT and every finished round; seconds of each phase."""
+    results: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    for name in ("base", "sft"):
+        if run.setup_done(name):
+            record = run.setup_record(name)
+            results[name] = _policy(record["metrics"])
+            seconds[name] = record["seconds"]
+    rounds = run.committed_rounds()
+    results["rounds"] = [_round(run, number) for number in rounds]
+    for number in rounds:
+        for phase in ("sample", "reward", "policy", "evaluate"):
+            seconds[f"round{number}/{phase}"] = run.phase_record(number, phase)["seconds"]  # type: ignore[arg-type]
+    seconds["total"] = sum(seconds.values())
+    return results | {"seconds": seconds}
+
+
+def write_results(run: RunDirectory) -> dict[str, Any]:
+    results = collect_results(run)
+    atomic_write_json(run.path / RESULTS_NAME, results)
+    return results

@@ -1,0 +1,1 @@
+"""Reward models: learn, save, load, score."""

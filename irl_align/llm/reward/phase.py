@@ -1,0 +1,218 @@
+"""The reward phase: (r_t, demonstrations, samples of pi_t, human pairs) -> r_{t+1} in a folder."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irl_align.core.errors import UserError
+from irl_align.core.files import atomic_write_json
+from irl_align.llm.chat import template_hash
+from irl_align.llm.config import ModelConfig, RewardConfig
+from irl_align.llm.data.schema import Demonstration, Preference
+from irl_align.llm.distributed import barrier, world
+from irl_align.llm.generation.samples import PromptSamples
+from irl_align.llm.models import gathered_parameters, load_tokenizer, lora_config
+from irl_align.llm.reward.learner import fit_reward, group_accuracy, score_groups
+from irl_align.llm.reward.pairs import (
+    PairGroup,
+    build_demo_groups,
+    build_preference_groups,
+    split_holdout,
+    weigh,
+)
+from irl_align.llm.reward.saving import save_reward_model
+from irl_align.llm.reward.scorer import (
+    CONFIG_NAME,
+    RewardModelInfo,
+    RewardScorer,
+    load_classifier,
+)
+from irl_align.llm.training import training_arguments
+
+__all__ = ["fit_reward_phase"]
+
+_CENTRE_ON = 512  # demonstrations whose scores give centre and scale
+
+EOS_RULE = (
+    "score read at the last token of the template's rendering of the whole conversation; "
+    "cut-off completions are rendered open"
+)
+
+
+def fit_reward_phase(
+    previous: Path | None,
+    body: Path,
+    demonstrations: Sequence[Demonstration],
+    samples: Sequence[Sequence[PromptSamples]],
+    preferences: Sequence[Preference],
+    out: Path,
+    config: RewardConfig,
+    model_config: ModelConfig,
+    *,
+    seed: int,
+    scratch: Path,
+    round_number: int = 0,
+) -> dict[str, float]:
+    """Fit, save, verify and measure one reward model; every process calls it.
+
+    `previous`: folder of r_t, None in round 0 (r_0 = 0). `body`: a language model whose body
+    starts the first one. `samples`: newest round first, then as many earlier ones as wanted.
+    Writes `out/model`; returns `reward/*` metrics.
+    """
+    start = previous if previous is not None and config.warm_start else None
+    tokenizer = load_tokenizer(start or body, model_config)
+    scorer = RewardScorer(_NoModel(), tokenizer)  # type: ignore[arg-type]
+    groups, dropped = _groups(scorer, demonstrations, samples, preferences, config)
+    fit, held = split_holdout([g for g in groups if g.kind == "demo"], config.holdout)
+    fit += [g for g in groups if g.kind == "preference"]
+    fit = weigh(fit, config.gamma_demo, config.alpha_pref)
+
+    if config.objective == "residual_logistic" and start is not None:
+        _record_previous_scores(start, fit, config, model_config)
+
+    arguments = training_arguments(config, model_config, seed=seed, scratch=scratch)
+    classifier = load_classifier(
+        start or body,
+        dtype=model_config.train_dtype,
+        attn_implementation=model_config.attn_implementation,
+        new_head=start is None,
+    )
+    classifier.config.pad_token_id = tokenizer.pad_token_id
+    trained: Any = classifier
+    if config.lora is not None:
+        from peft import get_peft_model
+
+        trained = get_peft_model(classifier, lora_config(config.lora, classifier, "SEQ_CLS"))
+    elif config.deepspeed is None:
+        classifier.requires_grad_(True)
+    if config.gradient_checkpointing:
+        classifier.gradient_checkpointing_enable()
+        classifier.enable_input_require_grads()
+    scorer = RewardScorer(
+        classifier, tokenizer, bf16=model_config.bf16, shared_prefix=config.shared_prefix
+    )
+    metrics = fit_reward(scorer, fit, held, config, arguments)
+    metrics |= {f"reward/dropped_{k}": float(v) for k, v in dropped.items()}
+
+    info = RewardModelInfo(
+        objective=config.objective,
+        beta=config.beta,
+        template_hash=template_hash(tokenizer),
+        eos_rule=EOS_RULE,
+        max_length=config.max_length,
+        base=str(body.name),
+        round=round_number,
+    )
+    folder = out / "model"
+    with gathered_parameters(trained):
+        if world().is_main:
+            merged = trained.merge_and_unload() if config.lora is not None else trained
+            probe = [(d.prompt, d.response) for d in demonstrations[:8]]
+            difference = save_reward_model(
+                merged, tokenizer, folder, info, probe, dtype=config.save_dtype
+            )
+            metrics["reward/reload_difference"] = difference
+            del merged
+    del trained, classifier, scorer
+    gc.collect()
+    barrier()
+    return metrics | _measure(folder, held, demonstrations, info, config, model_config)
+
+
+class _NoModel:
+    """Tokenising needs a scorer's tokenizer and no model."""
+
+    class config:
+        max_position_embeddings = None
+
+    def __init__(self) -> None:
+        self.config = type(self).config
+
+
+def _groups(
+    scorer: RewardScorer,
+    demonstrations: Sequence[Demonstration],
+    samples: Sequence[Sequence[PromptSamples]],
+    preferences: Sequence[Preference],
+    config: RewardConfig,
+) -> tuple[list[PairGroup], Counter[str]]:
+    groups: list[PairGroup] = []
+    dropped: Counter[str] = Counter()
+    if config.gamma_demo > 0:
+        for of_round in samples:
+            found, lost = build_demo_groups(
+                demonstrations,
+                {s.id: s for s in of_round},
+                scorer.tokenise,
+                max_length=config.max_length,
+                truncated=config.truncated,
+                limit=config.samples_per_demonstration,
+            )
+            groups += found
+            dropped += lost
+    if config.alpha_pref > 0 and preferences:
+        found, lost = build_preference_groups(
+            preferences, scorer.tokenise, max_length=config.max_length
+        )
+        groups += found
+        dropped += lost
+    if not groups:
+        raise UserError(
+            f"the reward model has nothing to learn from: {dict(dropped)}. Raise "
+            "sampling.max_new_tokens or reward.max_length, or set reward.truncated=match"
+        )
+    return groups, dropped
+
+
+def _record_previous_scores(
+    folder: Path, groups: Sequence[PairGroup], config: RewardConfig, model_config: ModelConfig
+) -> None:
+    """r_t on every text of the demonstration groups (human pairs use the absolute reward)."""
+    demo = [g for g in groups if g.kind == "demo"]
+    frozen = RewardScorer.load(
+        folder,
+        dtype=model_config.train_dtype,
+        bf16=model_config.bf16,
+        shared_prefix=config.shared_prefix,
+    )
+    for group, scores in zip(demo, score_groups(frozen, demo), strict=True):
+        group.previous = scores
+
+
+def _measure(
+    folder: Path,
+    held: Sequence[PairGroup],
+    demonstrations: Sequence[Demonstration],
+    info: RewardModelInfo,
+    config: RewardConfig,
+    model_config: ModelConfig,
+) -> dict[str, float]:
+    """Held-out accuracy and centring constants, by the model as it was saved."""
+    scorer = RewardScorer.load(
+        folder, bf16=model_config.bf16, shared_prefix=config.shared_prefix
+    )
+    metrics: dict[str, float] = {}
+    scores = score_groups(scorer, held) if held else []
+    if scores:
+        metrics |= {f"reward/{k}": v for k, v in group_accuracy(held, scores).items()}
+        metrics["reward/demo_score"] = float(np.mean([s[0] for s in scores]))
+        metrics["reward/sample_score"] = float(np.mean([x for s in scores for x in s[1:]]))
+    if config.centre:
+        texts = [
+            PairGroup(d.id, "demo", [scorer.tokenise(d.prompt, d.response)])
+            for d in demonstrations[:_CENTRE_ON]
+        ]
+        of_demos = np.array([s[0] for s in score_groups(scorer, texts)])
+        info = replace(info, centre=float(of_demos.mean()), scale=float(of_demos.std() or 1.0))
+        if world().is_main:
+            atomic_write_json(folder / CONFIG_NAME, info.as_dict())
+        metrics |= {"reward/centre": info.centre, "reward/scale": info.scale}
+        barrier()
+    return metrics

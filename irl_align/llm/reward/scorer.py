@@ -1,0 +1,298 @@
+"""Scores of text by a saved reward model, in batches of like length.
+
+The score is read at the last token of the conversation as the reward model's **own** template
+renders it, which is where plain `AutoModelForSequenceClassification` reads it too (its last token
+that is no padding), so both give the same number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from irl_align.core.errors import UserError
+from irl_align.llm.chat import render, response_tokens, template_hash
+from irl_align.llm.data.schema import Message
+from irl_align.llm.models import load_tokenizer
+from irl_align.llm.packing import PackedBatch, pack, packed_length
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "CONFIG_NAME",
+    "load_classifier",
+    "RewardModelInfo",
+    "RewardScorer",
+    "ScoreReader",
+    "autocast",
+]
+
+CONFIG_NAME = "reward_config.json"
+
+
+@dataclass
+class RewardModelInfo:
+    """What `reward_config.json` records beside the weights.
+
+    Scores are in units in which pi_r is proportional to pi_ref exp(r / beta). `centre` and `scale`
+    are the mean and standard deviation of the training demonstrations' scores: (r - centre) / scale
+    has mean 0 there. They are recorded, not applied: plain loaders see raw scores.
+    """
+
+    objective: str
+    beta: float
+    template_hash: str
+    eos_rule: str
+    max_length: int
+    centre: float = 0.0
+    scale: float = 1.0
+    base: str = ""
+    round: int | None = None
+    format_version: int = 1
+
+    @classmethod
+    def read(cls, folder: Path) -> RewardModelInfo | None:
+        """The record of a reward folder; None for a foreign sequence classifier without one."""
+        path = folder / CONFIG_NAME
+        if not path.exists():
+            return None
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{k: v for k, v in fields.items() if k in cls.__dataclass_fields__})
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} cannot be read ({error}); restore it or delete it") from error
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def autocast(device: torch.device, enabled: bool) -> torch.autocast:
+    """bfloat16 matmuls over float32 weights."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+class ScoreReader(nn.Module):
+    """One forward pass over a :class:`PackedBatch`; scores [R] in float32.
+
+    Wraps a sequence classifier (adapted by LoRA or not) so that trainers, DDP and ZeRO see one
+    module whose forward does everything.
+    """
+
+    def __init__(self, classifier: PreTrainedModel) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        attention_mask: Tensor,
+        end_rows: Tensor,
+        end_columns: Tensor,
+    ) -> Tensor:
+        body = self.classifier.base_model
+        hidden = body(
+            input_ids=input_ids,
+            position_ids=position_ids,
+            attention_mask=attention_mask,
+            use_cache=False,
+        ).last_hidden_state  # [B, L, H]
+        ends = hidden[end_rows, end_columns]  # [R, H]
+        scores: Tensor = self.classifier.score(ends)
+        return scores.float().squeeze(-1)
+
+    def read(self, batch: PackedBatch) -> Tensor:
+        scores: Tensor = self(*batch.tensors())
+        return scores
+
+
+class RewardScorer:
+    """A reward model ready to score text.
+
+    >>> scorer = RewardScorer.load("runs/quickstart/rounds/0001/reward/model")   # doctest: +SKIP
+    >>> scorer.score([[{"role": "user", "content": "Hi"}]], ["Hello!"])          # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        classifier: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        bf16: bool = False,
+        shared_prefix: bool = True,
+        info: RewardModelInfo | None = None,
+    ) -> None:
+        self.reader = ScoreReader(classifier)
+        self.tokenizer = tokenizer
+        self.bf16 = bf16
+        self.shared_prefix = shared_prefix
+        self.info = info
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        dtype: str = "float32",
+        bf16: bool = False,
+        device: str | None = None,
+        shared_prefix: bool = True,
+    ) -> RewardScorer:
+        """Load a folder that `AutoModelForSequenceClassification` can load.
+
+        Raises :class:`UserError` when it is no such folder, has more than one label, lacks a chat
+        template or a pad token of its own, or its template is not the one it was trained with.
+        """
+        path = Path(folder)
+        if not (path / "config.json").exists():
+            raise UserError(
+                f"{path} is no reward model: it has no config.json. A run's reward models are in "
+                "RUN/rounds/NNNN/reward/model"
+            )
+        classifier = load_classifier(path, dtype=dtype)
+        tokenizer = load_tokenizer(path)
+        info = RewardModelInfo.read(path)
+        if info is not None and info.template_hash != template_hash(tokenizer):
+            raise UserError(
+                f"{path}: the chat template is not the one the reward model was trained with "
+                f"({CONFIG_NAME} has {info.template_hash}, the tokenizer "
+                f"{template_hash(tokenizer)}); its scores would mean nothing. Restore "
+                "chat_template.jinja."
+            )
+        if classifier.config.pad_token_id is None:
+            classifier.config.pad_token_id = tokenizer.pad_token_id
+        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        classifier.to(place).eval()
+        return cls(classifier, tokenizer, bf16=bf16, shared_prefix=shared_prefix, info=info)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.reader.parameters()).device
+
+    def tokenise(
+        self, prompt: Sequence[Message], response: str, *, finished: bool = True
+    ) -> list[int]:
+        text = render(self.tokenizer, prompt, response, finished=finished)
+        tokens = response_tokens(self.tokenizer, text)
+        limit = getattr(self.reader.classifier.config, "max_position_embeddings", None)
+        # The end of a conversation decides its score, so the start gives way.
+        return tokens[-limit:] if limit else tokens
+
+    def score(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        responses: Sequence[str],
+        *,
+        finished: Sequence[bool] | None = None,
+        batch_size: int = 32,
+    ) -> list[float]:
+        """Score of each response, in the order given. `batch_size`: responses per forward pass.
+
+        Responses to the same prompt share one pass over it; texts are sorted by length so that
+        little is computed on padding. Results do not depend on `batch_size` beyond rounding.
+        """
+        if len(prompts) != len(responses):
+            raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses")
+        whole = finished if finished is not None else [True] * len(responses)
+        tokens = [
+            self.tokenise(p, r, finished=f)
+            for p, r, f in zip(prompts, responses, whole, strict=True)
+        ]
+        return self.score_tokens(tokens, self._same_prompt(prompts), batch_size=batch_size)
+
+    @staticmethod
+    def _same_prompt(prompts: Sequence[Sequence[Message]]) -> list[int]:
+        keys: dict[str, int] = {}
+        return [keys.setdefault(json.dumps([dict(m) for m in p]), len(keys)) for p in prompts]
+
+    @torch.no_grad()
+    def score_tokens(
+        self, tokens: Sequence[Sequence[int]], group_of: Sequence[int], *, batch_size: int = 32
+    ) -> list[float]:
+        """Scores of tokenised texts; texts with the same `group_of` share their prompt."""
+        members: dict[int, list[int]] = {}
+        for index, group in enumerate(group_of):
+            members.setdefault(group, []).append(index)
+        chunks: list[list[int]] = []
+        for indices in members.values():
+            indices.sort(key=lambda i: len(tokens[i]))
+            step = batch_size if self.shared_prefix else 1
+            chunks += [indices[i : i + step] for i in range(0, len(indices), step)]
+        chunks.sort(key=lambda c: packed_length([tokens[i] for i in c]), reverse=True)
+        scores = [0.0] * len(tokens)
+        was_training = self.reader.training
+        self.reader.eval()
+        batch: list[list[int]] = []
+        for position, chunk in enumerate(chunks):
+            batch.append(chunk)
+            upcoming = len(chunks[position + 1]) if position + 1 < len(chunks) else batch_size
+            if sum(map(len, batch)) + upcoming <= batch_size and position + 1 < len(chunks):
+                continue
+            packed = pack(
+                [[tokens[i] for i in c] for c in batch],
+                int(self.tokenizer.pad_token_id),  # type: ignore[arg-type]
+                shared_prefix=self.shared_prefix,
+            ).to(self.device)
+            with autocast(self.device, self.bf16):
+                values = self.reader.read(packed).tolist()
+            for index, value in zip((i for c in batch for i in c), values, strict=True):
+                scores[index] = value
+            batch = []
+        self.reader.train(was_training)
+        return scores
+
+
+def load_classifier(
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    attn_implementation: str = "sdpa",
+    new_head: bool = False,
+) -> PreTrainedModel:
+    """A sequence classifier with one label, or a clear error.
+
+    `new_head`: `path` is a language model whose body starts a reward model; the head is zero, so
+    that r_0 = 0 exactly (pi_ref exp(r_0 / beta) is the reference, and the first residual fit is
+    the plain logistic one).
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    try:
+        config = AutoConfig.from_pretrained(str(path))
+        labels = getattr(config, "num_labels", 1)
+        architectures = config.architectures or []
+        foreign = architectures and not any("SequenceClassification" in a for a in architectures)
+        if foreign and not new_head:
+            raise UserError(
+                f"{path} holds {architectures[0]}, no reward model (a sequence classifier with "
+                "one label). Fit one with recipes/fit_reward.py"
+            )
+        if labels != 1 and not new_head:
+            raise UserError(f"{path} has {labels} labels; a reward model has one score")
+        classifier: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            str(path),
+            num_labels=1,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attn_implementation,
+        )
+        if new_head and foreign:
+            torch.nn.init.zeros_(classifier.score.weight)
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{path} cannot be loaded as a reward model ({first}); check that its files are whole"
+        ) from error
+    except Exception as error:  # safetensors raises its own type on a damaged file
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise UserError(f"{path}: damaged weights file ({error}); restore the folder") from error
+    return classifier

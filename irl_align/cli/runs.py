@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 # Columns of the listing: short name, measure.
 _LISTED = (
     ("hidden", "hidden_reward"),
+    ("return", "return"),
     ("gain", "gain_over_sft"),
     ("accuracy", "reward_accuracy"),
+    ("human", "preference_accuracy"),
     ("score", "held_out_score"),
     ("kl", "kl"),
     ("length", "length"),

@@ -156,9 +156,7 @@ class Alignment(Callback):
             "sft": self.run.setup_folder("sft"),
         }
         if self.config.evaluation.prompts is not None:
-            metrics = _times(
-                self._generate(policy, ctx.folder, ctx.seed, ctx.round, held_out=True)
-            )
+            metrics = _times(self._generate(policy, ctx.folder, ctx.seed, ctx.round, held_out=True))
             inputs["baseline"] = self.run.setup_folder("sft")
             measured_base = self.config.evaluation.base and self.config.sft.enabled
             inputs["pairs"] = self.run.setup_folder("base" if measured_base else "sft")
@@ -186,9 +184,7 @@ class Alignment(Callback):
 
     def train(self) -> None:
         """Everything: set-up, all rounds, results and report."""
-        self.data_hashes = {
-            role: report.sha256 for role, report in preflight(self.config).items()
-        }
+        self.data_hashes = {role: report.sha256 for role, report in preflight(self.config).items()}
         policy = self.prepare()
         loggers: list[Logger] = [ConsoleLogger(columns=COLUMNS)]
         if self.config.launch.tensorboard:

@@ -210,4 +210,5 @@ def _kl(
         [p for p, _ in taken],
         [c.text for _, c in taken],
         [c.finished for _, c in taken],
+        temperature=config.sampling.temperature,
     )

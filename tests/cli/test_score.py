@@ -1,6 +1,8 @@
 """`irl-align score`: strict accuracy, ties, subsets, intervals by prompt, per-item file."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 from irl_align.cli import score
 from irl_align.cli.__main__ import dispatch, main
+
 
 class LengthScorer:
     """Scores a response by its number of characters; NaN for the word `nan`."""
@@ -119,9 +122,7 @@ def test_pairs_of_one_prompt_are_resampled_together() -> None:
     assert wide["high"] - wide["low"] > 2.5 * (narrow["high"] - narrow["low"])
 
 
-def test_a_real_reward_model_folder(
-    tmp_path: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_real_reward_model_folder(tmp_path: Path, pairs_file: Path) -> None:
     """A random tiny model: the command's scores are those of plain transformers."""
     import torch
     from tiny import tiny_tokenizer
@@ -136,17 +137,25 @@ def test_a_real_reward_model_folder(
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, num_labels=1,
+        num_attention_heads=2, num_key_value_heads=2,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
+    config.num_labels = 1
     folder = tmp_path / "reward"
     LlamaForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
     out = tmp_path / "items.jsonl"
     arguments = ["score", str(folder), str(pairs_file), "--json", "--per-item", str(out)]
-    assert dispatch([*arguments, "--device", "cpu"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    # In a process of its own: libraries that log while they load must not spoil the JSON.
+    done = subprocess.run(
+        [sys.executable, "-m", "irl_align.cli", *arguments, "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    found = json.loads(done.stdout)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
 
     plain = AutoModelForSequenceClassification.from_pretrained(folder).eval()

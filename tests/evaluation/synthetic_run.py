@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from irl_align.core.protocols import Phase
+from irl_align.core.provenance import config_hash
 from irl_align.core.run import RunDirectory
 from irl_align.evaluation import bootstrap_difference, bootstrap_mean, bootstrap_win_rate
 
 PROMPTS = 32
+PHASES: tuple[Phase, ...] = ("sample", "reward", "policy", "evaluate")
 DRAWS = 4
 # What an attacker or an unlucky model may write; it must reach the page as text.
 NASTY = '<script>alert("x")</script> & <b>bold</b>'
@@ -70,7 +73,7 @@ def make_run(
                 (folder / "model.safetensors").write_bytes(b"sft weights")
             run.commit_setup(name, {"eval/length": 24.0 + number}, 21.4 + 40 * number, 100 + number)
         for index in range(rounds):
-            for phase in ("sample", "reward", "policy", "evaluate"):
+            for phase in PHASES:
                 folder = run.begin_phase(index, phase)
                 if stop == (index, phase):
                     return path
@@ -101,10 +104,13 @@ def make_run(
                 index,
                 {"reward/accuracy": 0.71, **metrics},
                 {
-                    "policy_in": "setup/sft" if index == 0 else f"rounds/{index - 1:04d}/policy",
-                    "policy_out": f"rounds/{index:04d}/policy",
-                    "reward_in": None if index == 0 else f"rounds/{index - 1:04d}/reward",
-                    "reward_out": f"rounds/{index:04d}/reward",
+                    "round": index,
+                    "policy_in": _identity(run, index - 1, "policy"),
+                    "policy_out": _identity(run, index, "policy"),
+                    "reward_in": _identity(run, index - 1, "reward"),
+                    "reward_out": _identity(run, index, "reward"),
+                    "samples": _identity(run, index, "sample"),
+                    "policy_in_folder": f"rounds/{index - 1:04d}/policy" if index else "setup/sft",
                     "reference": "setup/sft",
                     "data": {"demonstrations": "ab" * 32, "held_out_prompts": "cd" * 32},
                     "config_hash": "ef" * 32,
@@ -115,6 +121,14 @@ def make_run(
         if results and hidden:
             (path / "results.json").write_text(json.dumps(_results(scores, rounds)))
     return path
+
+
+def _identity(run: RunDirectory, index: int, phase: Phase) -> dict[str, str]:
+    if index < 0:
+        return {"folder": "initial"}
+    folder = run.phase_folder(index, phase).relative_to(run.path).as_posix()
+    files = run.phase_record(index, phase)["files"]
+    return {"folder": folder, "sha256": config_hash(files)}
 
 
 def _evaluation(folder: Path, *, seed: int, mean: float, warmth: int, hidden: bool) -> np.ndarray:
@@ -152,8 +166,14 @@ def _results(scores: dict[str, np.ndarray], rounds: int) -> dict[str, Any]:
         ours = scores[f"{index:04d}"]
         rows.append(
             {
+                "round": index,
                 "reward_accuracy": 0.632 + 0.011 * index,
-                "reward_pairs": 412,
+                "reward_accuracy_interval": {
+                    "mean": 0.632 + 0.011 * index,
+                    "low": 0.59 + 0.011 * index,
+                    "high": 0.67 + 0.011 * index,
+                },
+                "reward_pairs": 412.0,
                 "hidden_reward": bootstrap_mean(ours).as_dict(),
                 "gain_over_sft": bootstrap_difference(ours, sft).as_dict(),
                 "win_rate_vs_sft": bootstrap_win_rate(ours, sft).as_dict(),

@@ -11,7 +11,7 @@ from synthetic_run import NASTY, make_run
 from irl_align.core.errors import UserError
 from irl_align.core.run import RunDirectory
 from irl_align.evaluation.report import as_json, collect_run, list_runs, write_report
-from irl_align.evaluation.report.collect import Estimate, files_digest
+from irl_align.evaluation.report.collect import Estimate
 from irl_align.evaluation.report.measures import measured
 from irl_align.evaluation.report.page import thin
 from irl_align.evaluation.report.svg import (
@@ -108,8 +108,7 @@ def test_charts_have_bands_baselines_and_tooltips(page: str) -> None:
 
 def test_lineage_is_a_chain_of_hashes(page: str, finished_run: Path) -> None:
     run = RunDirectory.read(finished_run)
-    out = files_digest(run.phase_record(0, "policy")["files"])
-    assert out is not None
+    out = run.manifest(0)["policy_out"]["sha256"]
     # Policy out of round 0 and policy in of round 1 are the same bytes.
     assert page.count(f"#{out[:12]}<") == 2
     assert "made by SFT" in page
@@ -166,9 +165,25 @@ def test_fallback_metrics_say_what_they_are(tmp_path: Path) -> None:
     with run:
         run.commit_round(0, {"reward/accuracy": 0.7, "samples/length": 12.0})
     page = write_report(tmp_path / "run").read_text()
-    assert "no held-out pairs were given" in page
+    assert "demonstration, sample) pairs" in page
     assert "held-out pairs in which" not in page
     assert "training samples (before its update)" in page
+
+
+def test_human_preference_accuracy_is_a_curve_of_its_own(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run").open({"rounds": 2})
+    with run:
+        for index in range(2):
+            interval = {"_low": 0.58, "_high": 0.66}
+            metrics = {f"eval/preference_accuracy{k}": v for k, v in interval.items()}
+            run.commit_round(index, metrics | {"eval/preference_accuracy": 0.62})
+    rounds = [{"round": 1, "preference_accuracy": 0.62, "preference_pairs": 300.0}]
+    (tmp_path / "run" / "results.json").write_text(json.dumps({"rounds": rounds}))
+    page = write_report(tmp_path / "run").read_text()
+    _check(page)
+    assert "Human preference accuracy" in page
+    assert "300 pairs" in page
+    assert "58.0% to 66.0%" in page
 
 
 def test_run_of_another_domain_with_many_rounds(tmp_path: Path) -> None:
@@ -182,6 +197,7 @@ def test_run_of_another_domain_with_many_rounds(tmp_path: Path) -> None:
     page = write_report(tmp_path / "run").read_text()
     _check(page)
     assert "finished, 200 of 200 rounds done" in page
+    assert "true reward" in page
     assert "30 of 200 rounds, evenly spaced" in page
     assert page.count("<title>round ") >= 200
 
@@ -238,7 +254,7 @@ def test_not_a_run(tmp_path: Path) -> None:
 def test_odd_manifests_and_completions_do_not_break_the_page(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", rounds=1, results=False)
     manifest = {
-        "policy_in": {"path": "/elsewhere/model", "sha256": "12" * 32},
+        "policy_in": {"folder": "/elsewhere/model", "sha256": "12" * 32},
         "policy_out": None,
         "reward_in": 3,
         "extra": [1, {"<b>": 2}],

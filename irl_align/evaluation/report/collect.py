@@ -7,7 +7,6 @@ report both show what this module returns.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 from irl_align.core.config import read_yaml
 from irl_align.core.errors import UserError
+from irl_align.core.provenance import config_hash
 from irl_align.core.run import DONE, FOLDERS, RECORD
 from irl_align.evaluation.bootstrap import Interval
 from irl_align.evaluation.report.status import Status, read_status
@@ -204,7 +204,11 @@ def _read_rounds(path: Path, results: Mapping[str, Any], texts: bool) -> list[St
     }
     logged = _read_log(path / "metrics.jsonl")
     reported = results.get("rounds")
-    reported = reported if isinstance(reported, list) else []
+    reported_by_round = {
+        row.get("round", place): row
+        for place, row in enumerate(reported if isinstance(reported, list) else [])
+        if isinstance(row, Mapping)
+    }
     rounds = []
     for index in sorted(folders.keys() | logged.keys()):
         item = folders.get(index, folder / f"{index:04d}")
@@ -217,7 +221,6 @@ def _read_rounds(path: Path, results: Mapping[str, Any], texts: bool) -> list[St
         for phase in phases.values():
             metrics.update(phase.metrics)
         metrics.update(_read_json(item / "metrics.json"))
-        row = reported[index] if index < len(reported) else None
         texts_path = item / FOLDERS["evaluate"] / "completions.jsonl"
         rounds.append(
             Stage(
@@ -225,7 +228,7 @@ def _read_rounds(path: Path, results: Mapping[str, Any], texts: bool) -> list[St
                 round=index,
                 done=(item / DONE).exists(),
                 metrics=metrics,
-                results=dict(row) if isinstance(row, Mapping) else {},
+                results=dict(reported_by_round.get(index, {})),
                 phases=phases,
                 manifest=_read_json(item / "manifest.json"),
                 completions=_read_completions(texts_path) if texts else {},
@@ -262,20 +265,10 @@ def _read_phase(name: str, folder: Path) -> CommittedPhase | None:
         metrics=dict(metrics) if isinstance(metrics, Mapping) else {},
         seconds=_number(record.get("seconds")),
         seed=seed if isinstance(seed, int) else None,
-        digest=files_digest(files),
+        # The same hash as a manifest's, so that a chain can be followed by eye.
+        digest=config_hash(files) if files else None,
         size=sum(int(item.get("size", 0)) for item in files.values()),
     )
-
-
-def files_digest(files: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """One SHA-256 for a folder: over the sorted lines `<sha256>  <relative path>` (sha256sum's).
-
-    Two folders have the same digest exactly when they hold the same files with the same content.
-    """
-    if not files:
-        return None
-    lines = (f"{files[name].get('sha256')}  {name}\n" for name in sorted(files))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _read_completions(path: Path) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The lineage of a round as a chain: policy in -> samples -> reward -> policy out -> evaluation.
 
 A manifest names its artefacts by path (relative to the run or the working folder, or absolute) or
-by `{"path", "sha256"}`. Where no hash is stated, the hash of the folder is taken from the
+by `{"folder", "sha256"}`. Where no hash is stated, the hash of the folder is taken from the
 phase.json that was committed with it, so equal hashes always mean equal files.
 """
 
@@ -20,7 +20,18 @@ from irl_align.evaluation.report.svg import duration, number
 _SHORT = 12
 MOST_ROUNDS = 30
 # Shown inside the boxes of the chain; the rest of a manifest is listed below it.
-_IN_CHAIN = ("policy_in", "policy_out", "reward_in", "reward_out", "samples", "seeds")
+_IN_CHAIN = (
+    "round",
+    "policy_in",
+    "policy_in_folder",
+    "policy_out",
+    "reward_in",
+    "reward_out",
+    "reference",
+    "samples",
+    "seeds",
+    "versions",
+)
 _FEW_METRICS = {
     "sample": ("samples/length", "samples/eos_rate", "samples/duplicates"),
     "reward": ("reward/loss", "reward/accuracy", "reward/margin"),
@@ -59,7 +70,7 @@ def artefact(view: RunView, value: Any) -> Artefact | None:
     digest = None
     if isinstance(value, Mapping):
         digest = next((value[k] for k in ("sha256", "hash", "digest") if value.get(k)), None)
-        value = value.get("path", value.get("name", ""))
+        value = next((value[k] for k in ("folder", "path") if value.get(k)), "")
     if not isinstance(value, str) or not (value or digest):
         return None
     owner = _owner(view, value)
@@ -90,7 +101,11 @@ def _absolute(view: RunView, path: str) -> Path:
 
 def _round_card(view: RunView, stage: Stage) -> str:
     manifest = stage.manifest
-    boxes = [_artefact_box("Policy in", artefact(view, manifest.get("policy_in")))]
+    # The loop itself only knows the first policy as "initial"; a domain may name its folder.
+    start = artefact(view, manifest.get("policy_in"))
+    if start is None or start.path == "initial":
+        start = artefact(view, manifest.get("policy_in_folder")) or start
+    boxes = [_artefact_box("Policy in", start)]
     for name, title in _TITLES.items():
         boxes.append(_phase_box(view, stage, name, title))
     seconds = sum(phase.seconds or 0.0 for phase in stage.phases.values())
@@ -130,7 +145,7 @@ def _phase_box(view: RunView, stage: Stage, name: str, title: str) -> str:
     rows = [_path_row(relative_path(phase.folder, view.path)), *_phase_rows(phase)]
     if name == "reward":
         start = artefact(view, stage.manifest.get("reward_in"))
-        if start is not None:
+        if start is not None and start.path != "initial":
             rows.append(f"<div>starts from {escape(start.origin or start.path)}</div>")
     if name == "policy":
         reference = artefact(view, stage.manifest.get("reference"))
@@ -183,7 +198,7 @@ def _facts(view: RunView, manifest: Mapping[str, Any]) -> str:
     """The rest of the manifest, flat: data hashes, config hash, versions."""
     facts = []
     for key, value in manifest.items():
-        if key in _IN_CHAIN or key in ("reference", "versions") or value in (None, {}, []):
+        if key in _IN_CHAIN or value in (None, {}, []):
             continue
         if isinstance(value, Mapping):
             inner = ", ".join(f"{name} {_brief(item)}" for name, item in value.items())

@@ -26,7 +26,9 @@ class Measure:
     """One quantity of the report: its names in results.json (`key`) and in the metrics.
 
     `fallbacks` are metrics that mean something slightly different. They are used only when no
-    round has the real one, and then their own explanation replaces the usual.
+    round has the real one, and then their own explanation replaces the usual. `line` is a value
+    with a meaning (guessing, no change) that the chart draws; `of_reward` tells the reward model's
+    qualities from the policy's; `pairs_key` is where results.json counts the pairs behind it.
     """
 
     key: str
@@ -34,6 +36,10 @@ class Measure:
     explanation: str
     metric_keys: tuple[str, ...]
     fallbacks: tuple[tuple[str, str], ...] = ()
+    line: tuple[str, float] | None = None
+    share: bool = False  # shown in per cent
+    of_reward: bool = False
+    pairs_key: str = ""
 
 
 MEASURES = (
@@ -51,20 +57,27 @@ MEASURES = (
         ("eval/reward_accuracy",),
         (
             (
-                "reward/held_out_accuracy",
-                (
-                    "Share of (demonstration, completion) pairs kept out of the fit in which the "
-                    "reward model prefers the demonstration. 0.5 is guessing."
-                ),
-            ),
-            (
                 "reward/accuracy",
-                (
-                    "Share of the training pairs in which the reward model prefers the "
-                    "demonstration; no held-out pairs were given. 0.5 is guessing."
-                ),
+                "Share of (demonstration, sample) pairs in which the learned reward prefers the "
+                "demonstration; an LLM run measures it on pairs kept out of the fit. "
+                "0.5 is guessing.",
             ),
         ),
+        line=("guessing", 0.5),
+        share=True,
+        of_reward=True,
+        pairs_key="reward_pairs",
+    ),
+    Measure(
+        "preference_accuracy",
+        "Human preference accuracy",
+        "Share of held-out human pairs in which the learned reward model prefers the chosen "
+        "answer. 0.5 is guessing.",
+        ("eval/preference_accuracy",),
+        line=("guessing", 0.5),
+        share=True,
+        of_reward=True,
+        pairs_key="preference_pairs",
     ),
     Measure(
         "gain_over_sft",
@@ -72,26 +85,37 @@ MEASURES = (
         "Hidden reward minus that of supervised fine-tuning, prompt by prompt. "
         "An interval clear of 0 is a real difference.",
         ("eval/gain_over_sft",),
+        line=("SFT", 0.0),
     ),
     Measure(
         "win_rate_vs_sft",
         "Win rate against SFT",
         "How often the policy's answer has the higher hidden reward than SFT's answer to the same "
         "prompt; ties count half.",
-        ("eval/win_rate_vs_sft", "eval/win_rate"),
+        ("eval/win_rate_vs_sft",),
+        line=("equal", 0.5),
+        share=True,
     ),
     Measure(
         "held_out_score",
         "Held-out score",
         "Score by the run's own reward model on held-out prompts. The model changes from round to "
         "round, so only the trend within a round is meaningful.",
-        ("eval/score", "eval/reward", "eval/return"),
+        ("eval/reward_score",),
+    ),
+    Measure(
+        "return",
+        "Return",
+        "Mean return of the policy in its environment, under the true reward.",
+        ("eval/return",),
     ),
     Measure(
         "kl",
         "KL from the reference",
-        "How far the policy moved from its reference policy, in nats per response.",
+        "How far the policy moved from its reference (in an LLM run the SFT policy), in nats per "
+        "response.",
         ("eval/kl", "policy/kl"),
+        line=("reference", 0.0),
     ),
     Measure(
         "length",
@@ -114,6 +138,7 @@ MEASURES = (
                 ),
             ),
         ),
+        share=True,
     ),
 )
 MEASURE = {measure.key: measure for measure in MEASURES}
@@ -134,7 +159,7 @@ def measured(view: RunView, key: str) -> Curve:
     (hidden reward, gain, win rate, finished share), so that an unfinished run shows intervals too.
     """
     measure = MEASURE[key]
-    from_results = _pick(view.stages, lambda stage: Estimate.parse(stage.results.get(key)))
+    from_results = _pick(view.stages, lambda stage: _from_results(stage, key))
     sources = [from_results]
     sources += [_pick(view.stages, _reader(metric)) for metric in measure.metric_keys]
     sources.append(_pick(view.stages, lambda stage: _from_completions(view, stage, key)))
@@ -168,6 +193,11 @@ def completion_values(stage: Stage, name: str) -> dict[str, list[float]]:
         if kept:
             found[identity] = kept
     return found
+
+
+def _from_results(stage: Stage, key: str) -> Estimate | None:
+    interval = Estimate.parse(stage.results.get(f"{key}_interval"))
+    return interval or Estimate.parse(stage.results.get(key))
 
 
 def _from_completions(view: RunView, stage: Stage, key: str) -> Estimate | None:

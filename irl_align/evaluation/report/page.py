@@ -29,14 +29,16 @@ from irl_align.evaluation.report.svg import (
 )
 
 FILE_NAME = "report.html"
-# Where a measure has a natural zero, the chart shows it as a line of its own.
-_ZERO_LINES = {"reward_accuracy": 0.5, "win_rate_vs_sft": 0.5, "gain_over_sft": 0.0, "kl": 0.0}
-_LINE_NAMES = {
-    "reward_accuracy": "guessing",
-    "win_rate_vs_sft": "equal",
-    "gain_over_sft": "SFT",
-    "kl": "reference",
-}
+# The headline numbers, in this order, where there are any.
+_TILES = (
+    "hidden_reward",
+    "return",
+    "gain_over_sft",
+    "win_rate_vs_sft",
+    "reward_accuracy",
+    "preference_accuracy",
+    "kl",
+)
 _MOST_ROWS = 30
 
 T = TypeVar("T")
@@ -177,7 +179,7 @@ def _gain_sentence(gain: Estimate) -> str:
 
 def _tiles(view: RunView, found: Measured) -> str:
     tiles = []
-    for key in ("hidden_reward", "gain_over_sft", "win_rate_vs_sft", "reward_accuracy", "kl"):
+    for key in _TILES:
         stage = _last_round(view, found[key])
         if stage is None:
             continue
@@ -186,8 +188,9 @@ def _tiles(view: RunView, found: Measured) -> str:
         detail = [stage.title]
         if value.low is not None and value.high is not None:
             detail.append(f"95% {_display(key, value.low)} to {_display(key, value.high)}")
-        if key == "reward_accuracy" and isinstance(pairs := stage.results.get("reward_pairs"), int):
-            detail.append(f"{pairs:,} pairs")
+        pairs = stage.results.get(MEASURE[key].pairs_key)
+        if isinstance(pairs, int | float):
+            detail.append(f"{pairs:,.0f} pairs")
         tiles.append(_tile(MEASURE[key].title, text, " \u00b7 ".join(detail), _colour(key, value)))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
@@ -224,9 +227,10 @@ def _charts(view: RunView, curves: Mapping[str, Curve]) -> str:
             for stage in view.setup.values()
             if stage.name in values
         ]
-        if key in _ZERO_LINES:
-            lines.append(Baseline(_LINE_NAMES[key], Estimate(_ZERO_LINES[key]), "chance"))
-        series = "model" if key == "reward_accuracy" else "policy"
+        if measure.line is not None:
+            name, height = measure.line
+            lines.append(Baseline(name, Estimate(height), "chance"))
+        series = "model" if measure.of_reward else "policy"
         chart = round_chart(points, lines, title=measure.title, series=series)
         panels.append(
             f'<div class="card panel"><h3>{escape(measure.title)}</h3>'
@@ -359,7 +363,7 @@ def _last_round(view: RunView, values: Mapping[str, Estimate]) -> Stage | None:
 
 
 def _display(key: str, value: float) -> str:
-    if key in ("win_rate_vs_sft", "reward_accuracy", "eos_rate"):
+    if MEASURE[key].share:
         return f"{100 * value:.1f}%"
     return number(value)
 

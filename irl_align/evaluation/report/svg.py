@@ -156,7 +156,8 @@ def time_bars(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> str:
         total = sum(seconds for _, seconds in parts)
         segments = "".join(
             f'<span class="segment phase-{escape(phase)}" '
-            f'style="width:{100 * value / longest:.2f}%" title="{escape(phase)}: {escape(duration(value))}"></span>'
+            f'style="width:{100 * value / longest:.2f}%" '
+            f'title="{escape(phase)}: {escape(duration(value))}"></span>'
             for phase, value in parts
             if value > 0
         )

@@ -1,4 +1,7 @@
-"""KL(pi || pi_ref) of answers sampled from pi at temperature 1.
+"""KL(pi || pi_ref) of answers sampled from pi.
+
+Both policies are taken at the sampling temperature, because the estimates below are right only for
+answers drawn from the very distribution that is compared.
 
 Per token, with logratio = log pi - log pi_ref on the sampled token, k3 = exp(-logratio) - 1 +
 logratio is unbiased for the KL of the next-token distributions and never negative; its sum over an
@@ -26,10 +29,14 @@ def answer_logprobs(
     starts: Sequence[int],
     pad_token_id: int,
     *,
-    bf16: bool,
+    bf16: bool = False,
     batch_size: int = 16,
+    temperature: float = 1.0,
 ) -> list[Tensor]:
-    """log p of the tokens from `starts[i]` on, for each sequence; float32, natural log."""
+    """log p of the tokens from `starts[i]` on, for each sequence; float32, natural log.
+
+    `temperature` divides the logits; 0 (greedy) has no distribution and counts as 1.
+    """
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     found: list[Tensor] = [torch.empty(0)] * len(sequences)
     device = next(model.parameters()).device
@@ -45,7 +52,7 @@ def answer_logprobs(
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         # [B, L-1]: logprob of token t + 1 is read at position t
-        picked = logits[:, :-1].float()
+        picked = logits[:, :-1].float() / (temperature or 1.0)
         logprobs = picked.gather(-1, ids[:, 1:, None]).squeeze(-1) - picked.logsumexp(-1)
         for row, i in enumerate(chunk):
             found[i] = logprobs[row, starts[i] - 1 : len(sequences[i]) - 1].cpu()
@@ -58,8 +65,11 @@ def kl_estimates(
     prompts: Sequence[Sequence[Message]],
     responses: Sequence[str],
     finished: Sequence[bool],
+    *,
+    temperature: float = 1.0,
 ) -> dict[str, float]:
-    """`eval/kl` (k3) and `eval/kl_k1`, nats per answer, over answers sampled from `policy`."""
+    """`eval/kl` (k3) and `eval/kl_k1`, nats per answer, over answers sampled from `policy` at
+    `temperature`."""
     from irl_align.llm.config import ModelConfig
     from irl_align.llm.models import load_causal_lm, load_tokenizer
 
@@ -84,7 +94,7 @@ def kl_estimates(
                 sequences,
                 starts,
                 int(tokenizer.pad_token_id),  # type: ignore[arg-type]
-                bf16=False,
+                temperature=temperature,
             )
         )
         del model

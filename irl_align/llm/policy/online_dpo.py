@@ -108,9 +108,7 @@ def fit_dpo(
     save_dtype: str = "bfloat16",
 ) -> dict[str, float]:
     """Improve `policy` on `pairs` and save pi_{t+1} into `out`; returns `policy/*` metrics."""
-    trainer = make_dpo_trainer(
-        policy, sft, pairs, config, model_config, seed=seed, scratch=scratch
-    )
+    trainer = make_dpo_trainer(policy, sft, pairs, config, model_config, seed=seed, scratch=scratch)
     output = trainer.train()
     log = [row for row in trainer.state.log_history if "loss" in row]
     save_policy(

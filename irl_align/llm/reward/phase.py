@@ -195,9 +195,7 @@ def _measure(
     model_config: ModelConfig,
 ) -> dict[str, float]:
     """Held-out accuracy and centring constants, by the model as it was saved."""
-    scorer = RewardScorer.load(
-        folder, bf16=model_config.bf16, shared_prefix=config.shared_prefix
-    )
+    scorer = RewardScorer.load(folder, bf16=model_config.bf16, shared_prefix=config.shared_prefix)
     metrics: dict[str, float] = {}
     scores = score_groups(scorer, held) if held else []
     if scores:

@@ -1,0 +1,1 @@
+"""Thin entry points for evaluation; never installed as a package."""

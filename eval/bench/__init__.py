@@ -1,0 +1,1 @@
+"""Speed claims against their peers: `python -m eval.bench`."""

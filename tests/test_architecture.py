@@ -22,6 +22,11 @@ MAY_IMPORT = {
     "evaluation": {"core", *DOMAINS},
     "cli": {"core", "evaluation", *DOMAINS},
 }
+# The statistics, hidden rewards and report of evaluation know core only, so that domains may use
+# them inside a run; everything else there (benchmarks, judges) stands above the domains.
+GROUND_FLOOR = tuple(
+    f"irl_align.evaluation.{name}" for name in ("bootstrap", "hidden_reward", "report")
+)
 # yaml is omegaconf's own parser: its errors have to be caught.
 CORE_THIRD_PARTY = {"numpy", "torch", "omegaconf", "yaml", "irl_align"}
 # Imported where they are used, never at the top of a module: each belongs to an extra.
@@ -83,6 +88,22 @@ def test_rooms_import_only_what_they_may(name):
         for path in modules(PACKAGE / name)
         for imported, line in imports(parse(path), path)
         if room(imported) in MAY_IMPORT and room(imported) not in MAY_IMPORT[name] | {name}
+        and not (name in DOMAINS and imported.startswith(GROUND_FLOOR))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_ground_floor_of_evaluation_knows_core_only():
+    folder = PACKAGE / "evaluation"
+    files = [folder / "bootstrap.py", folder / "hidden_reward.py", *modules(folder / "report")]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {imported}"
+        for path in files
+        for imported, line in imports(parse(path), path)
+        if room(imported) in MAY_IMPORT
+        and room(imported) != "core"
+        and not imported.startswith(GROUND_FLOOR)
+        and imported != "irl_align.evaluation"
     ]
     assert not wrong, "\n".join(wrong)
 

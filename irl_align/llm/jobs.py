@@ -53,8 +53,10 @@ def run_job(job: PhaseJob) -> dict[str, float]:
 
 def main(job_file: Path) -> int:
     from irl_align.llm.processes import die_with_parent
+    from irl_align.llm.quiet import quiet_libraries
 
     die_with_parent()
+    quiet_libraries()
     rank = int(os.environ.get("RANK", "0"))
     job = PhaseJob.read(job_file)
     try:

@@ -22,6 +22,7 @@ from irl_align.core.errors import UserError, explain
 from irl_align.llm.config import SamplingConfig
 from irl_align.llm.generation.base import GenerationSettings, Generator, PromptTooLong
 from irl_align.llm.processes import die_with_parent
+from irl_align.llm.quiet import quiet_libraries
 
 __all__ = ["make_generator"]
 
@@ -71,6 +72,7 @@ def main() -> int:
     # Libraries print to stdout; the answers get a channel that they do not know.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    quiet_libraries()
     generator = make_generator(SamplingConfig(**json.loads(sys.argv[1])))
     for line in sys.stdin:
         try:

@@ -19,6 +19,7 @@ from irl_align.llm.data.schema import Demonstration
 from irl_align.llm.models import load_causal_lm, load_tokenizer, lora_config
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
 from irl_align.llm.policy.pairs import PolicyPair
+from irl_align.llm.quiet import show_progress
 from irl_align.llm.training import training_settings
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def fit_dpo(
 ) -> dict[str, float]:
     """Improve `policy` on `pairs` and save pi_{t+1} into `out`; returns `policy/*` metrics."""
     trainer = make_dpo_trainer(policy, sft, pairs, config, model_config, seed=seed, scratch=scratch)
+    show_progress(trainer, "online DPO")
     output = trainer.train()
     log = [row for row in trainer.state.log_history if "loss" in row]
     save_policy(

@@ -14,6 +14,7 @@ from irl_align.core.errors import UserError
 from irl_align.llm.data.schema import Demonstration
 from irl_align.llm.models import load_causal_lm, load_tokenizer, lora_config
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
+from irl_align.llm.quiet import show_progress
 from irl_align.llm.training import training_settings
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def fit_sft(
         processing_class=tokenizer,
         peft_config=lora_config(config.lora, model, "CAUSAL_LM") if config.lora else None,
     )
+    show_progress(trainer, "SFT")
     output = trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     save_policy(

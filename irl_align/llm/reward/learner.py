@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from irl_align.core.objectives import bradley_terry, demonstration_loss
 from irl_align.llm.distributed import all_gather_objects, world
 from irl_align.llm.packing import pack
+from irl_align.llm.quiet import show_progress
 from irl_align.llm.reward.pairs import PairGroup
 from irl_align.llm.reward.scorer import RewardScorer
 
@@ -148,6 +149,7 @@ def fit_reward(
         data_collator=collate(int(scorer.tokenizer.pad_token_id), config.shared_prefix),  # type: ignore[arg-type]
         callbacks=[best.callback()] if best else None,
     )
+    show_progress(trainer, "fitting the reward model")
     output = trainer.train()
     if best:
         best.restore()

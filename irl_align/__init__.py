@@ -1,4 +1,4 @@
-"""irl_align: maximum-likelihood inverse reinforcement learning, from tabular MDPs to language models.
+"""irl_align: maximum-likelihood inverse reinforcement learning, tabular MDPs to language models.
 
 Importing the package is cheap on purpose: it loads neither torch nor transformers nor vllm.
 The few names offered here are imported when first asked for.

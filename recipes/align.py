@@ -2,7 +2,7 @@
 
     python recipes/align.py configs/llm/quickstart.yaml
     python recipes/align.py configs/llm/quickstart.yaml demonstrations.path=my.jsonl run_dir=runs/my
-    accelerate launch --config_file configs/accelerate/zero2.yaml recipes/align.py CONFIG [key=value]
+    accelerate launch --config_file configs/accelerate/zero2.yaml recipes/align.py CONFIG
 
 Run the same command again after a crash: it goes on behind the last finished phase.
 """

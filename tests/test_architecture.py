@@ -87,7 +87,8 @@ def test_rooms_import_only_what_they_may(name):
         f"{path.relative_to(ROOT)}:{line} imports {imported}"
         for path in modules(PACKAGE / name)
         for imported, line in imports(parse(path), path)
-        if room(imported) in MAY_IMPORT and room(imported) not in MAY_IMPORT[name] | {name}
+        if room(imported) in MAY_IMPORT
+        and room(imported) not in MAY_IMPORT[name] | {name}
         and not (name in DOMAINS and imported.startswith(GROUND_FLOOR))
     ]
     assert not wrong, "\n".join(wrong)

@@ -71,7 +71,9 @@ def _naive_sample(rows: list[Any], config: Any) -> list[list[str]]:
             num_return_sequences=config.sampling.samples_per_prompt,
             max_new_tokens=config.sampling.max_new_tokens,
         )
-        found = tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        found = tokenizer.batch_decode(
+            out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+        )
         n = config.sampling.samples_per_prompt
         answers += [found[i : i + n] for i in range(0, len(found), n)]
     return answers

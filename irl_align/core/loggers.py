@@ -190,7 +190,7 @@ class TensorBoardLogger:
             raise UserError(
                 "logging to TensorBoard needs the package tensorboard: pip install tensorboard"
             ) from None
-        self._writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder))
 
     def log(self, step: int, metrics: Mapping[str, float], kind: str = "round") -> None:
         for key, value in metrics.items():

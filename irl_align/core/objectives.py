@@ -108,7 +108,7 @@ def bradley_terry(
     weights: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """mean -log sigmoid(chosen - rejected): human preferences, always on the absolute reward [B]."""
+    """mean -log sigmoid(chosen - rejected): human pairs, always on the absolute reward [B]."""
     margin = _full_precision(chosen) - _full_precision(rejected)
     return _reduce(-logsigmoid(margin), weights, reduction)
 
@@ -172,7 +172,7 @@ def demonstration_loss(
 
 
 def pair_metrics(demo: Tensor, sample: Tensor) -> dict[str, float]:
-    """Accuracy (strict: a tie is no win), margin and mean scores of pairs, under the house's keys."""
+    """Accuracy (strict: a tie is no win), margin and mean scores of pairs, by the house's keys."""
     demo, sample = _full_precision(demo.detach()), _full_precision(sample.detach())
     return {
         "reward/accuracy": (demo > sample).float().mean().item(),

@@ -392,7 +392,8 @@ def _check_same_config(
     ]
     if different:
         lines = "".join(
-            f"\n  {key}: {before.get(key, 'not set')!r} in the run, {after.get(key, 'not set')!r} now"
+            f"\n  {key}: {before.get(key, 'not set')!r} in the run, "
+            f"{after.get(key, 'not set')!r} now"
             for key in different
         )
         raise UserError(

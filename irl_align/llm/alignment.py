@@ -166,7 +166,7 @@ class Alignment(Callback):
     # What the loop tells
 
     def on_phase_end(self, ctx: PhaseContext, metrics: Metrics) -> None:
-        say(f"round {ctx.round + 1}: {ctx.phase} done{_headline(metrics)}")
+        say(f"round {ctx.round}: {ctx.phase} done{_headline(metrics)}")
 
     def on_round_end(self, round: int, policy: Any, reward: Any, metrics: Metrics) -> None:
         write_results(self.run)
@@ -204,7 +204,7 @@ class Alignment(Callback):
             manifest=self.manifest,
         )
         trainer.train(policy, None)
-        write_results(self.run)
+        write_results(self.run, finished=True)
         write_report_quietly(self.run.path)
 
 

@@ -73,11 +73,13 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, where: str) -> PreTrai
     )
 
 
+def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": m["role"], "content": m["content"]} for m in messages]
+
+
 def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message]) -> str:
     """The prompt's text up to where the assistant's answer starts."""
-    text = tokenizer.apply_chat_template(
-        [dict(m) for m in prompt], tokenize=False, add_generation_prompt=True
-    )
+    text = tokenizer.apply_chat_template(_plain(prompt), tokenize=False, add_generation_prompt=True)
     return str(text)
 
 
@@ -91,7 +93,7 @@ def render(
     """The whole conversation as text; open-ended when `finished` is false."""
     if not finished:
         return render_prompt(tokenizer, prompt) + response
-    messages = [dict(m) for m in prompt] + [{"role": "assistant", "content": response}]
+    messages = [*_plain(prompt), {"role": "assistant", "content": response}]
     return str(tokenizer.apply_chat_template(messages, tokenize=False))
 
 

@@ -45,7 +45,11 @@ def _clear_load_errors(path: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:
+        # safetensors raises a type of its own on a damaged file.
+        known = isinstance(error, (OSError, ValueError, RuntimeError, KeyError))
+        if not known and type(error).__name__ != "SafetensorError":
+            raise
         is_folder = Path(path).exists()
         what = "cannot be loaded as a model folder" if is_folder else "is no model folder"
         mend = (
@@ -117,7 +121,8 @@ def import_package_model(name: str, folder: Path) -> None:
     # A model that remembers its quantisation refuses to be saved, so a fresh one takes the weights.
     config = type(quantised.config)(**settings)
     config.pad_token_id = tokenizer.pad_token_id
-    model = type(quantised)(config).to(torch.bfloat16)
+    model: Any = type(quantised)(config)
+    model.to(torch.bfloat16)
     model.load_state_dict(quantised.state_dict())
     model.generation_config = GenerationConfig(
         bos_token_id=config.bos_token_id,

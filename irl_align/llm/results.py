@@ -73,12 +73,13 @@ def collect_results(run: RunDirectory) -> dict[str, Any]:
     results["rounds"] = [_round(run, number) for number in rounds]
     for number in rounds:
         for phase in ("sample", "reward", "policy", "evaluate"):
-            seconds[f"round{number}/{phase}"] = run.phase_record(number, phase)["seconds"]  # type: ignore[arg-type]
+            seconds[f"round{number}/{phase}"] = run.phase_record(number, phase)["seconds"]
     seconds["total"] = sum(seconds.values())
     return results | {"seconds": seconds}
 
 
-def write_results(run: RunDirectory) -> dict[str, Any]:
-    results = collect_results(run)
+def write_results(run: RunDirectory, *, finished: bool = False) -> dict[str, Any]:
+    """Write and return the results so far; `finished` when no further round will come."""
+    results = collect_results(run) | {"finished": finished}
     atomic_write_json(run.path / RESULTS_NAME, results)
     return results

@@ -76,16 +76,23 @@ class EndpointGenerator:
             answer = self._post(body)
             if isinstance(answer, PromptTooLong):
                 return answer
-            choices = answer.get("choices") or []
-            if not choices:
-                raise UserError(f"{self.url} answered without choices: {str(answer)[:200]}")
-            counted = (answer.get("usage") or {}).get("completion_tokens", 0) // len(choices)
-            for choice in choices:
-                text = (choice.get("message") or {}).get("content") or ""
-                reason = "stop" if choice.get("finish_reason") == "stop" else "length"
-                completions.append(Completion(text.strip(), reason, counted))
+            completions += self._read(answer)
             body["seed"] = seed + 7919 * len(completions)
         return completions[: settings.n]
+
+    def _read(self, answer: Any) -> list[Completion]:
+        """The completions of one answer; UserError when it does not look like one."""
+        try:
+            choices = list(answer["choices"])
+            counted = (answer.get("usage") or {}).get("completion_tokens", 0) // len(choices)
+            texts = [(c["message"]["content"] or "").strip() for c in choices]
+            reasons = ["stop" if c.get("finish_reason") == "stop" else "length" for c in choices]
+        except (TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+            raise UserError(
+                f"{self.url} gave no chat completions: {str(answer)[:200]}; is it the base URL of "
+                "an OpenAI-compatible server?"
+            ) from error
+        return [Completion(t, r, counted) for t, r in zip(texts, reasons, strict=True)]
 
     def _post(self, body: dict[str, Any]) -> Any:
         headers = {"Content-Type": "application/json"}

@@ -44,14 +44,14 @@ class HfGenerator:
 
     def __init__(self, sampling: SamplingConfig) -> None:
         self.sampling = sampling
-        self.model: PreTrainedModel | None = None
+        self.model: Any = None
 
     def load(self, model: Path) -> None:
         self.model = None
         config = ModelConfig(path=str(model))
         self.tokenizer = load_tokenizer(model)
         self.tokenizer.padding_side = "left"
-        loaded = load_causal_lm(model, config, dtype=self.sampling.dtype)
+        loaded: Any = load_causal_lm(model, config, dtype=self.sampling.dtype)
         self.model = loaded.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     def generate(
@@ -89,7 +89,7 @@ class HfGenerator:
     ) -> list[list[Completion]]:
         assert self.model is not None
         width = max(map(len, tokens))
-        pad = int(self.tokenizer.pad_token_id)  # type: ignore[arg-type]
+        pad = int(self.tokenizer.pad_token_id)
         ids = torch.full((len(tokens), width), pad)
         mask = torch.zeros((len(tokens), width), dtype=torch.long)
         for row, prompt in enumerate(tokens):

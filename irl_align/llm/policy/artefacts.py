@@ -83,7 +83,7 @@ def save_policy(
         if world().is_main:
             if isinstance(trained, PeftModel):
                 trained.save_pretrained(str(folder / "adapter"))
-                merged: PreTrainedModel = trained.merge_and_unload()  # type: ignore[operator]
+                merged: PreTrainedModel = trained.merge_and_unload()
             else:
                 merged = trained
             merged.config.use_cache = True

@@ -11,6 +11,7 @@ answer is unbiased for the answer's KL. k1 = logratio is unbiased as well and ma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,19 +82,19 @@ def kl_estimates(
         at = 0
         while at < min(len(head), len(sequence) - 1) and head[at] == sequence[at]:
             at += 1
-        sequences.append(sequence)
         starts.append(max(at, 1))
+        sequences.append(_up_to_end(sequence, starts[-1], tokenizer.eos_token_id))
     place = "cuda" if torch.cuda.is_available() else "cpu"
     logprobs = []
     for ref in (policy, reference):
-        model = load_causal_lm(ref.model, ModelConfig(path=str(ref.model)), dtype="bfloat16")
-        model = model.to(place).eval()
+        model: Any = load_causal_lm(ref.model, ModelConfig(path=str(ref.model)), dtype="bfloat16")
+        model.to(place).eval()
         logprobs.append(
             answer_logprobs(
                 model,
                 sequences,
                 starts,
-                int(tokenizer.pad_token_id),  # type: ignore[arg-type]
+                int(tokenizer.pad_token_id),
                 temperature=temperature,
             )
         )
@@ -102,3 +103,11 @@ def kl_estimates(
     k3 = torch.stack([(torch.exp(-r) - 1 + r).sum() for r in ratios])
     k1 = torch.stack([r.sum() for r in ratios])
     return {"eval/kl": k3.mean().item(), "eval/kl_k1": k1.mean().item()}
+
+
+def _up_to_end(sequence: list[int], start: int, eos: int | None) -> list[int]:
+    """`sequence` up to the answer's end token: what a template writes behind it (ChatML's line
+    break) was never sampled."""
+    if eos not in sequence[start:]:
+        return sequence
+    return sequence[: sequence.index(eos, start) + 1]

@@ -89,8 +89,12 @@ def make_dpo_trainer(
                 "policy.reference=sft cannot go on from it; use reference=previous or lora=null"
             )
         weights = load_file(policy.adapter / "adapter_model.safetensors")
-        report = set_peft_model_state_dict(trainer.model, weights)
-        if report.unexpected_keys:
+        try:
+            report: Any = set_peft_model_state_dict(trainer.model, weights)
+            unexpected = report.unexpected_keys
+        except RuntimeError as error:  # another rank: shapes differ
+            unexpected = str(error)
+        if unexpected:
             raise UserError(f"{policy.adapter} does not fit policy.lora; was it changed?")
     return trainer
 

@@ -43,7 +43,9 @@ def best_against_worst(
             dropped["over_long_prompt"] += 1
             continue
         whole = _distinct([c for c in item.completions if c.finished and c.text])
-        cut = _distinct([c for c in item.completions if not c.finished and c.text])
+        # An answer that was sampled whole and cut off must not meet itself.
+        known = {"", *(c.text for c in whole)}
+        cut = _distinct([c for c in item.completions if not c.finished and c.text not in known])
         ranked = sorted(whole, key=lambda c: c.scores[key], reverse=True)
         if truncated == "reject":
             ranked += sorted(cut, key=lambda c: c.scores[key], reverse=True)

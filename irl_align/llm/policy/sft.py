@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irl_align.core.errors import UserError
+from irl_align.llm.chat import render, response_tokens
 from irl_align.llm.data.schema import Demonstration
 from irl_align.llm.models import load_causal_lm, load_tokenizer, lora_config
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
@@ -52,13 +53,12 @@ def fit_sft(
     rows: list[dict[str, Any]] = []
     too_long = 0
     for demo in demonstrations:
-        answer = {"role": "assistant", "content": demo.response}
-        messages = [*(dict(m) for m in demo.prompt), answer]
-        tokens = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)
-        if len(tokens["input_ids"]) > config.max_length:
+        text = render(tokenizer, demo.prompt, demo.response)
+        if len(response_tokens(tokenizer, text)) > config.max_length:
             too_long += 1
             continue
-        rows.append({"prompt": messages[:-1], "completion": messages[-1:]})
+        answer = {"role": "assistant", "content": demo.response}
+        rows.append({"prompt": [dict(m) for m in demo.prompt], "completion": [answer]})
     if not rows:
         raise UserError(
             f"all {too_long} demonstrations are over sft.max_length={config.max_length} tokens; "

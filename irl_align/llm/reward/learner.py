@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from irl_align.core.objectives import bradley_terry, demonstration_loss
+from irl_align.core.objectives import DemonstrationObjective, bradley_terry, demonstration_loss
 from irl_align.llm.distributed import all_gather_objects, world
 from irl_align.llm.packing import pack
 from irl_align.llm.quiet import show_progress
@@ -54,7 +54,7 @@ def batch_loss(
     scores: Tensor,
     groups: Sequence[tuple[str, int, float]],
     previous: Tensor,
-    objective: str,
+    objective: DemonstrationObjective,
     beta: float,
 ) -> Tensor:
     """Mean over groups of weight times the group's mean pair loss; `scores`, `previous` [R]."""
@@ -66,7 +66,7 @@ def batch_loss(
             loss = bradley_terry(best, rest)
         else:
             loss = demonstration_loss(
-                objective,  # type: ignore[arg-type]
+                objective,
                 best.expand_as(rest),
                 rest,
                 previous[at : at + 1].expand_as(rest),
@@ -134,7 +134,7 @@ def fit_reward(
             model: nn.Module,
             inputs: dict[str, Any],
             return_outputs: bool = False,
-            num_items_in_batch: Tensor | None = None,
+            num_items_in_batch: Tensor | int | None = None,
         ) -> Any:
             kinds, previous = inputs.pop("groups"), inputs.pop("previous")
             scores = model(**inputs)
@@ -145,8 +145,8 @@ def fit_reward(
     trainer = _RewardTrainer(
         model=reader,
         args=arguments,
-        train_dataset=list(groups),  # type: ignore[arg-type]
-        data_collator=collate(int(scorer.tokenizer.pad_token_id), config.shared_prefix),  # type: ignore[arg-type]
+        train_dataset=list(groups),
+        data_collator=collate(int(scorer.tokenizer.pad_token_id), config.shared_prefix),
         callbacks=[best.callback()] if best else None,
     )
     show_progress(trainer, "fitting the reward model")

@@ -30,6 +30,7 @@ from irl_align.llm.reward.pairs import (
 from irl_align.llm.reward.saving import save_reward_model
 from irl_align.llm.reward.scorer import (
     CONFIG_NAME,
+    ConversationTokeniser,
     RewardModelInfo,
     RewardScorer,
     load_classifier,
@@ -68,8 +69,8 @@ def fit_reward_phase(
     """
     start = previous if previous is not None and config.warm_start else None
     tokenizer = load_tokenizer(start or body, model_config)
-    scorer = RewardScorer(_NoModel(), tokenizer)  # type: ignore[arg-type]
-    groups, dropped = _groups(scorer, demonstrations, samples, preferences, config)
+    tokenise = ConversationTokeniser(tokenizer)
+    groups, dropped = _groups(tokenise, demonstrations, samples, preferences, config)
     fit, held = split_holdout([g for g in groups if g.kind == "demo"], config.holdout)
     fit += [g for g in groups if g.kind == "preference"]
     fit = weigh(fit, config.gamma_demo, config.alpha_pref)
@@ -126,18 +127,8 @@ def fit_reward_phase(
     return metrics | _measure(folder, held, demonstrations, info, config, model_config)
 
 
-class _NoModel:
-    """Tokenising needs a scorer's tokenizer and no model."""
-
-    class config:
-        max_position_embeddings = None
-
-    def __init__(self) -> None:
-        self.config = type(self).config
-
-
 def _groups(
-    scorer: RewardScorer,
+    tokenise: ConversationTokeniser,
     demonstrations: Sequence[Demonstration],
     samples: Sequence[Sequence[PromptSamples]],
     preferences: Sequence[Preference],
@@ -150,7 +141,7 @@ def _groups(
             found, lost = build_demo_groups(
                 demonstrations,
                 {s.id: s for s in of_round},
-                scorer.tokenise,
+                tokenise,
                 max_length=config.max_length,
                 truncated=config.truncated,
                 limit=config.samples_per_demonstration,
@@ -158,9 +149,7 @@ def _groups(
             groups += found
             dropped += lost
     if config.alpha_pref > 0 and preferences:
-        found, lost = build_preference_groups(
-            preferences, scorer.tokenise, max_length=config.max_length
-        )
+        found, lost = build_preference_groups(preferences, tokenise, max_length=config.max_length)
         groups += found
         dropped += lost
     if not groups:

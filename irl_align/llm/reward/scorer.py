@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,7 @@ class RewardModelInfo:
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             return cls(**{k: v for k, v in fields.items() if k in cls.__dataclass_fields__})
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{path} cannot be read ({error}); restore it or delete it") from error
 
     def as_dict(self) -> dict[str, object]:
@@ -78,6 +78,24 @@ def autocast(device: torch.device, enabled: bool) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
+class ConversationTokeniser:
+    """(prompt, response) -> token ids of the conversation by the reward model's own template.
+
+    `limit`: the model's positions. The end of a conversation decides its score, so an over-long
+    one loses its start.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, limit: int | None = None) -> None:
+        self.tokenizer, self.limit = tokenizer, limit
+
+    def __call__(
+        self, prompt: Sequence[Message], response: str, *, finished: bool = True
+    ) -> list[int]:
+        text = render(self.tokenizer, prompt, response, finished=finished)
+        tokens = response_tokens(self.tokenizer, text)
+        return tokens[-self.limit :] if self.limit else tokens
+
+
 class ScoreReader(nn.Module):
     """One forward pass over a :class:`PackedBatch`; scores [R] in float32.
 
@@ -87,7 +105,7 @@ class ScoreReader(nn.Module):
 
     def __init__(self, classifier: PreTrainedModel) -> None:
         super().__init__()
-        self.classifier = classifier
+        self.classifier: Any = classifier
 
     def forward(
         self,
@@ -131,6 +149,9 @@ class RewardScorer:
     ) -> None:
         self.reader = ScoreReader(classifier)
         self.tokenizer = tokenizer
+        self.tokenise = ConversationTokeniser(
+            tokenizer, getattr(classifier.config, "max_position_embeddings", None)
+        )
         self.bf16 = bf16
         self.shared_prefix = shared_prefix
         self.info = info
@@ -156,7 +177,7 @@ class RewardScorer:
                 f"{path} is no reward model: it has no config.json. A run's reward models are in "
                 "RUN/rounds/NNNN/reward/model"
             )
-        classifier = load_classifier(path, dtype=dtype)
+        classifier: Any = load_classifier(path, dtype=dtype)
         tokenizer = load_tokenizer(path)
         info = RewardModelInfo.read(path)
         if info is not None and info.template_hash != template_hash(tokenizer):
@@ -175,15 +196,6 @@ class RewardScorer:
     @property
     def device(self) -> torch.device:
         return next(self.reader.parameters()).device
-
-    def tokenise(
-        self, prompt: Sequence[Message], response: str, *, finished: bool = True
-    ) -> list[int]:
-        text = render(self.tokenizer, prompt, response, finished=finished)
-        tokens = response_tokens(self.tokenizer, text)
-        limit = getattr(self.reader.classifier.config, "max_position_embeddings", None)
-        # The end of a conversation decides its score, so the start gives way.
-        return tokens[-limit:] if limit else tokens
 
     def score(
         self,
@@ -237,7 +249,7 @@ class RewardScorer:
                 continue
             packed = pack(
                 [[tokens[i] for i in c] for c in batch],
-                int(self.tokenizer.pad_token_id),  # type: ignore[arg-type]
+                int(self.tokenizer.pad_token_id),
                 shared_prefix=self.shared_prefix,
             ).to(self.device)
             with autocast(self.device, self.bf16):
@@ -276,7 +288,7 @@ def load_classifier(
             )
         if labels != 1 and not new_head:
             raise UserError(f"{path} has {labels} labels; a reward model has one score")
-        classifier: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+        classifier: Any = AutoModelForSequenceClassification.from_pretrained(
             str(path),
             num_labels=1,
             dtype=getattr(torch, dtype),

@@ -26,7 +26,7 @@ from irl_align.llm.launch import Launcher
 from irl_align.llm.measure import COMPLETIONS_NAME
 from irl_align.llm.phases import SAMPLES_NAME
 from irl_align.llm.preflight import preflight
-from irl_align.llm.results import write_results
+from irl_align.llm.results import RESULTS_NAME, render_results, shown, write_results
 
 __all__ = ["Alignment", "align"]
 
@@ -204,8 +204,11 @@ class Alignment(Callback):
             manifest=self.manifest,
         )
         trainer.train(policy, None)
-        write_results(self.run, finished=True)
+        results = write_results(self.run, finished=True)
         write_report_quietly(self.run.path)
+        print(f"\n{render_results(results)}\n")
+        print(f"results: {shown(self.run.path / RESULTS_NAME)}")
+        print(f"report:  {shown(self.run.path / 'report.html')}")
 
 
 def _point_to_policy(base: Path, out: Path) -> None:

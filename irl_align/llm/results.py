@@ -10,7 +10,7 @@ from typing import Any
 from irl_align.core.files import atomic_write_json
 from irl_align.core.run import RunDirectory
 
-__all__ = ["RESULTS_NAME", "collect_results", "write_results"]
+__all__ = ["RESULTS_NAME", "collect_results", "render_results", "shown", "write_results"]
 
 RESULTS_NAME = "results.json"
 
@@ -25,7 +25,7 @@ def _interval(metrics: Mapping[str, float], key: str) -> dict[str, float] | None
     }
 
 
-def _relative(path: Path) -> str:
+def shown(path: Path) -> str:
     """Relative to where the program runs (the project), when it lies below."""
     relative = os.path.relpath(path, Path.cwd())
     return str(path) if relative.startswith("..") else relative
@@ -54,8 +54,8 @@ def _round(run: RunDirectory, number: int) -> dict[str, Any]:
         "gain_over_sft": _interval(metrics, "eval/gain_over_sft"),
         "win_rate_vs_sft": _interval(metrics, "eval/win_rate_vs_sft"),
         "kl": metrics.get("eval/kl"),
-        "reward_dir": _relative(run.phase_folder(number, "reward") / "model"),
-        "policy_dir": _relative(run.phase_folder(number, "policy") / "model"),
+        "reward_dir": shown(run.phase_folder(number, "reward") / "model"),
+        "policy_dir": shown(run.phase_folder(number, "policy") / "model"),
     }
     return {k: v for k, v in row.items() if v is not None}
 
@@ -83,3 +83,36 @@ def write_results(run: RunDirectory, *, finished: bool = False) -> dict[str, Any
     results = collect_results(run) | {"finished": finished}
     atomic_write_json(run.path / RESULTS_NAME, results)
     return results
+
+
+def render_results(results: Mapping[str, Any]) -> str:
+    """A table for people: base, SFT and each round, with 95% intervals."""
+    columns = (
+        ("hidden reward", "hidden_reward"),
+        ("gain over SFT", "gain_over_sft"),
+        ("win rate vs SFT", "win_rate_vs_sft"),
+        ("reward accuracy", "reward_accuracy_interval"),
+        ("human-pair accuracy", "preference_accuracy"),
+        ("held-out demo accuracy", "heldout_demo_accuracy"),
+        ("KL", "kl"),
+        ("length", "length"),
+        ("EOS rate", "eos_rate"),
+    )
+    rows = [(name, results[name]) for name in ("base", "sft") if name in results]
+    rows += [(f"round {row['round']}", row) for row in results["rounds"]]
+    present = [c for c in columns if any(c[1] in row for _, row in rows)]
+    table = [["", *(title for title, _ in present)]]
+    table += [[name, *(_cell(row.get(key)) for _, key in present)] for name, row in rows]
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, Mapping):
+        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

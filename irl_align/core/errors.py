@@ -41,6 +41,17 @@ def naming(path: Path | str) -> Iterator[None]:
         if error.filename is None and error.errno in _MEND:
             error.filename = str(path)
         raise
+    except UserError:
+        raise
+    except Exception as error:
+        code = _code_in_text(error)
+        if code is None:
+            raise
+        raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def _code_in_text(error: BaseException) -> int | None:
+    return next((code for text, code in _TEXTS.items() if text in str(error)), None)
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -67,7 +78,7 @@ def explain(error: BaseException) -> str | None:
             return str(link)
         code = link.errno if isinstance(link, OSError) else None
         if code not in _MEND:
-            code = next((c for text, c in _TEXTS.items() if text in str(link)), None)
+            code = _code_in_text(link)
         if code is None:
             continue
         path = getattr(link, "filename", None)

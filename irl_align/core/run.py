@@ -102,8 +102,9 @@ class RunDirectory:
                         "choose a new run_dir, or put its config.yaml back"
                     )
             info = {"starts": [start]}
-        for stale in self.path.glob(".*.tmp"):
-            stale.unlink(missing_ok=True)
+        for pattern in (".*.tmp", "rounds/*/.*.tmp"):
+            for stale in self.path.glob(pattern):
+                stale.unlink(missing_ok=True)
         atomic_write_json(self.path / "run.json", info)
         save_config(plain, saved)
         self._config = plain

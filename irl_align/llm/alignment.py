@@ -47,10 +47,16 @@ COLUMNS = (
 class Alignment(Callback):
     """The collaborators of one run; also usable phase by phase."""
 
-    def __init__(self, config: AlignConfig, launcher: Launcher, run: RunDirectory) -> None:
+    def __init__(
+        self,
+        config: AlignConfig,
+        launcher: Launcher,
+        run: RunDirectory,
+        data_hashes: Mapping[str, str],
+    ) -> None:
         self.config, self.launcher, self.run = config, launcher, run
         self.plain = to_dict(config)
-        self.data_hashes: dict[str, str] = {}
+        self.data_hashes = dict(data_hashes)
 
     # Jobs
 
@@ -184,7 +190,6 @@ class Alignment(Callback):
 
     def train(self) -> None:
         """Everything: set-up, all rounds, results and report."""
-        self.data_hashes = {role: report.sha256 for role, report in preflight(self.config).items()}
         policy = self.prepare()
         loggers: list[Logger] = [ConsoleLogger(columns=COLUMNS)]
         if self.config.launch.tensorboard:
@@ -274,9 +279,11 @@ def align(config: AlignConfig) -> Path:
     path = Path(config.run_dir).resolve()
     try:
         if launcher.is_main:
+            # First, so that no run directory remembers a configuration that cannot work.
+            hashes = {role: report.sha256 for role, report in preflight(config).items()}
             run = RunDirectory(path).open(to_dict(config), free_keys=FREE_KEYS)
             with run:
-                Alignment(config, launcher, run).train()
+                Alignment(config, launcher, run, hashes).train()
         else:
             launcher.follow()
     finally:

@@ -33,8 +33,9 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, where: str) -> str
     if not template:
         raise UserError(
             f"{where}: the tokenizer has no chat template, so messages cannot be rendered. "
-            "Put a chat_template.jinja beside the tokenizer files (copy it from the instruct "
-            "version of the same model), or start from an instruct model."
+            "Set model.chat_template to a Jinja file (configs/llm/templates has one for plain "
+            "prompts), put a chat_template.jinja beside the tokenizer files (copy it from the "
+            "instruct version of the same model), or start from an instruct model."
         )
     return template if isinstance(template, str) else str(template)
 
@@ -90,11 +91,17 @@ def render(
     *,
     finished: bool = True,
 ) -> str:
-    """The whole conversation as text; open-ended when `finished` is false."""
-    if not finished:
-        return render_prompt(tokenizer, prompt) + response
+    """The whole conversation as text; it ends with the response's own when not `finished`."""
     messages = [*_plain(prompt), {"role": "assistant", "content": response}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False))
+    whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    if finished:
+        return whole
+    # What the template puts between prompt and response (often nothing, in a plain template a
+    # space) belongs to both forms, or it would tell finished and cut-off answers apart.
+    start = whole.rfind(response) if response else -1
+    if start < 0:
+        return render_prompt(tokenizer, prompt) + response
+    return whole[: start + len(response)]
 
 
 def response_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

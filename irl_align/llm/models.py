@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -14,20 +14,26 @@ from irl_align.core.errors import UserError
 from irl_align.llm.chat import prepare_tokenizer
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from irl_align.llm.config import LoraSettings, ModelConfig
 
 __all__ = [
     "PACKAGE_PREFIX",
-    "gathered_parameters",
+    "adapter_base_dtype",
+    "add_adapters",
+    "gathered",
     "import_package_model",
+    "load_adapted_lm",
     "load_causal_lm",
     "load_tokenizer",
     "lora_config",
     "save_model",
+    "whole_model",
 ]
+
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 PACKAGE_PREFIX = "package:"
 _LINEAR_SUFFIXES = (
@@ -62,8 +68,13 @@ def _clear_load_errors(path: str) -> Iterator[None]:
         raise UserError(f"{path} {what} ({first}). {mend}") from error
 
 
-def load_tokenizer(path: str | Path, config: ModelConfig | None = None) -> PreTrainedTokenizerBase:
-    """Tokenizer with a chat template and a pad token of its own; clear error otherwise."""
+def load_tokenizer(
+    path: str | Path, config: ModelConfig | None = None, *, template: str | None = None
+) -> PreTrainedTokenizerBase:
+    """Tokenizer with a chat template and a pad token of its own; clear error otherwise.
+
+    `template`: a Jinja file that takes the place of the tokenizer's chat template.
+    """
     from transformers import AutoTokenizer
 
     with _clear_load_errors(str(path)):
@@ -72,7 +83,21 @@ def load_tokenizer(path: str | Path, config: ModelConfig | None = None) -> PreTr
             revision=config.revision if config else None,
             trust_remote_code=config.trust_remote_code if config else False,
         )
+    if template is not None:
+        if not Path(template).is_file():
+            raise UserError(f"model.chat_template={template}: no such file")
+        tokenizer.chat_template = Path(template).read_text(encoding="utf-8").rstrip("\n")
     return prepare_tokenizer(tokenizer, str(path))
+
+
+def adapter_base_dtype(config: ModelConfig) -> str:
+    """Precision of a frozen base under LoRA: that of the matmuls.
+
+    Policies are saved in the engine's precision, so a bfloat16 load loses nothing; the adapters
+    stay in full precision, and the output layer, a fifth of a small model's work, runs in bfloat16
+    where a float32 copy would escape autocast inside fused losses.
+    """
+    return "bfloat16" if config.bf16 else config.train_dtype
 
 
 def load_causal_lm(
@@ -90,6 +115,33 @@ def load_causal_lm(
             trust_remote_code=config.trust_remote_code,
         )
     return model
+
+
+def load_adapted_lm(
+    path: str | Path, config: ModelConfig, lora: LoraSettings | None, seed: int
+) -> Any:
+    """The model of :func:`load_causal_lm`, under fresh adapters when `lora` asks for them.
+
+    `seed` draws the adapters' start, so that it depends on nothing that was drawn before.
+    """
+    if lora is None:
+        return load_causal_lm(path, config)
+    model = load_causal_lm(path, config, dtype=adapter_base_dtype(config))
+    return add_adapters(model, lora, "CAUSAL_LM", seed)
+
+
+def add_adapters(
+    model: PreTrainedModel, settings: LoraSettings, task_type: str, seed: int
+) -> PeftModel:
+    """`model` under fresh LoRA adapters; the same ones for the same `seed`."""
+    from peft import get_peft_model
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    torch.manual_seed(seed)
+    adapters = lora_config(settings, model, task_type)
+    # ZeRO-3 gathers parameters of one dtype only (deepspeed issue 8072).
+    own_dtype = not is_deepspeed_zero3_enabled()
+    return get_peft_model(model, adapters, autocast_adapter_dtype=own_dtype)
 
 
 def import_package_model(name: str, folder: Path) -> None:
@@ -193,13 +245,47 @@ def lora_config(settings: LoraSettings, model: PreTrainedModel, task_type: str) 
 
 
 @contextlib.contextmanager
-def gathered_parameters(model: torch.nn.Module) -> Iterator[None]:
-    """Whole parameters inside the block under DeepSpeed ZeRO-3; nothing to do otherwise."""
-    parameters: list[Any] = [p for p in model.parameters() if hasattr(p, "ds_id")]
-    if not parameters:
+def gathered(parameters: Iterable[torch.nn.Parameter], *, write: bool = False) -> Iterator[None]:
+    """Whole parameters inside the block under DeepSpeed ZeRO-3; nothing to do otherwise.
+
+    Every process enters it. `write`: what rank 0 makes of them is kept, everywhere.
+    """
+    sharded = [p for p in parameters if hasattr(p, "ds_id")]
+    if not sharded:
         yield
         return
     import deepspeed
 
-    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=None):
+    with deepspeed.zero.GatheredParameters(sharded, modifier_rank=0 if write else None):
         yield
+
+
+def whole_model(trained: Model, build: Callable[[], Model]) -> Model:
+    """`trained` with all its weights in place on rank 0; every process calls it.
+
+    Under ZeRO-3 the trained modules hold shards, and hooks that wait for all processes. There
+    rank 0 gets a model built anew (`build` gives the one that training started from) and the
+    weights, gathered one at a time so that no GPU ever holds them all; other ranks get `trained`.
+    Models loaded after this call are whole again.
+    """
+    if not any(hasattr(p, "ds_id") for p in trained.parameters()):
+        return trained
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    from irl_align.llm.distributed import world
+
+    unset_hf_deepspeed_config()
+    weights: dict[str, torch.Tensor] = {}
+    for name, parameter in trained.named_parameters():
+        with gathered([parameter]):
+            if world().is_main:
+                weights[name] = parameter.detach().cpu().clone()
+    if not world().is_main:
+        return trained
+    whole = build()
+    with torch.no_grad():
+        for name, parameter in whole.named_parameters():
+            parameter.copy_(weights.pop(name))
+    if weights:
+        raise RuntimeError(f"weights without a place in the whole model: {sorted(weights)[:3]}")
+    return whole

@@ -8,15 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from irl_align.core.errors import naming
 from irl_align.core.files import atomic_write_text, to_json
 from irl_align.core.seeding import seed_everything
-from irl_align.llm.config import AlignConfig, OptimConfig
+from irl_align.llm.config import AlignConfig
 from irl_align.llm.data.demonstrations import load_demonstrations
 from irl_align.llm.data.preferences import load_preferences
 from irl_align.llm.distributed import all_gather_objects, barrier, join, world
 from irl_align.llm.generation.samples import PromptSamples, read_samples
 from irl_align.llm.jobs import PhaseJob
 from irl_align.llm.policy.artefacts import PolicyRef
+from irl_align.llm.training import join_for
 
 if TYPE_CHECKING:
     from irl_align.llm.data.schema import Demonstration, Preference
@@ -49,28 +51,30 @@ def load_training_data(config: AlignConfig) -> tuple[list[Demonstration], list[P
     return demonstrations, preferences
 
 
-def _enter(optim: OptimConfig | None = None) -> None:
-    """Join the phase's process group the way its strategy wants it."""
-    if optim is not None and optim.deepspeed is not None:
-        import deepspeed
-        import torch
-
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        deepspeed.init_distributed(dist_backend=backend)
-    else:
-        join()
-
-
 def _prepare(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
     """Make the base model a folder that loads, and leave its logprob probe."""
     from irl_align.llm.generation.probe import write_probe
-    from irl_align.llm.models import PACKAGE_PREFIX, import_package_model, load_tokenizer
+    from irl_align.llm.models import (
+        PACKAGE_PREFIX,
+        import_package_model,
+        load_causal_lm,
+        load_tokenizer,
+        save_model,
+    )
 
-    _enter()
+    join()
     out = Path(job.out)
     if world().is_main:
         if config.model.path.startswith(PACKAGE_PREFIX):
             import_package_model(config.model.path, out / "model")
+            ref = PolicyRef.at(out)
+        elif config.model.chat_template is not None:
+            # Whoever loads the base or its children must find the template beside the weights.
+            tokenizer = load_tokenizer(
+                config.model.path, config.model, template=config.model.chat_template
+            )
+            model = load_causal_lm(config.model.path, config.model, dtype=config.sampling.dtype)
+            save_model(model, tokenizer, out / "model")
             ref = PolicyRef.at(out)
         else:
             load_tokenizer(config.model.path, config.model)
@@ -93,7 +97,7 @@ def _local_folder(config: AlignConfig) -> Path:
 def _sft(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
     from irl_align.llm.policy.sft import fit_sft
 
-    _enter(config.sft)
+    join_for(config.sft)
     return fit_sft(
         PolicyRef.at(Path(job.inputs["base"])),
         load_training_data(config)[0],
@@ -109,7 +113,7 @@ def _sft(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
 def _reward(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
     from irl_align.llm.reward.phase import fit_reward_phase
 
-    _enter(config.reward)
+    join_for(config.reward)
     demonstrations, preferences = load_training_data(config)
     previous = job.inputs.get("reward")
     names = [job.inputs["samples"], *job.extra.get("earlier_samples", [])]
@@ -132,7 +136,7 @@ def _policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
     from irl_align.llm.policy.online_dpo import fit_dpo
     from irl_align.llm.policy.pairs import best_against_worst
 
-    _enter(config.policy)
+    join_for(config.policy)
     out = Path(job.out)
     samples = read_samples(Path(job.inputs["samples"]) / SAMPLES_NAME)
     score_samples(samples, Path(job.inputs["reward"]), config)
@@ -192,7 +196,7 @@ def score_samples(samples: list[PromptSamples], reward: Path, config: AlignConfi
 def _measure(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
     from irl_align.llm.measure import measure
 
-    _enter()
+    join()
     metrics = measure(config, job) if world().is_main else {}
     barrier()
     return metrics
@@ -213,5 +217,5 @@ def run_phase(job: PhaseJob) -> dict[str, float]:
     """Run one phase in this process; seeds it, gives it a scratch folder, returns its metrics."""
     config = AlignConfig.from_dict(job.config)
     seed_everything(job.seed)
-    with tempfile.TemporaryDirectory(prefix="irl-align-") as scratch:
+    with naming(job.out), tempfile.TemporaryDirectory(prefix="irl-align-") as scratch:
         return PHASES[job.name](config, job, Path(scratch))

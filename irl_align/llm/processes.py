@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-__all__ = ["CHILD_ENVIRONMENT", "alone_environment", "die_with_parent"]
+__all__ = ["CHILD_ENVIRONMENT", "alone_environment", "child_environment", "die_with_parent"]
 
 _PR_SET_PDEATHSIG = 1
 _PARENT_KEY = "IRL_ALIGN_PARENT"
@@ -42,17 +42,29 @@ CHILD_ENVIRONMENT = {
 
 
 def child_environment() -> dict[str, str]:
-    """This process's environment for a child, with the parent named."""
-    return {**CHILD_ENVIRONMENT, **os.environ, _PARENT_KEY: str(os.getpid())}
+    """This process's environment for a child, with the parent named.
+
+    Precision is the configuration's alone (`model.bf16`), whatever `accelerate launch` was told.
+    """
+    inherited = {k: v for k, v in os.environ.items() if k != "ACCELERATE_MIXED_PRECISION"}
+    return {**CHILD_ENVIRONMENT, **inherited, _PARENT_KEY: str(os.getpid())}
 
 
 def alone_environment() -> dict[str, str]:
-    """As :func:`child_environment`, without the launcher's: a child that is no rank of anything."""
-    return {
+    """As :func:`child_environment`, without the launcher's: a child that is no rank of anything.
+
+    Of several processes on one machine each child sees the GPU of its parent's local rank only.
+    """
+    environment = {
         k: v
         for k, v in child_environment().items()
         if k not in _LAUNCHER_KEYS and not k.startswith(("TORCHELASTIC_", "ACCELERATE_"))
     }
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        local = int(os.environ["LOCAL_RANK"])
+        visible = [d for d in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
+        environment["CUDA_VISIBLE_DEVICES"] = visible[local] if visible else str(local)
+    return environment
 
 
 def die_with_parent() -> None:

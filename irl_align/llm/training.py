@@ -1,31 +1,92 @@
-"""TrainingArguments shared by the three training phases (SFT, reward, policy)."""
+"""What the three training phases (SFT, reward, policy) share: arguments, batches, the run itself.
+
+A step's loss must not depend on how many processes share its batch. The Hugging Face Trainer deals
+micro-batches of one order out to the processes in turn, so whole global batches are the same sets
+of examples for any number of processes; :func:`whole_batches` leaves no broken one at the end.
+"""
 
 from __future__ import annotations
 
+import os
+import random
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from irl_align.core.errors import UserError
-from irl_align.llm.distributed import world
+from irl_align.core.files import atomic_write_text, to_json
+from irl_align.llm.distributed import join, join_deepspeed, world
+from irl_align.llm.quiet import show_progress
 
 if TYPE_CHECKING:
-    from transformers import TrainingArguments
+    from transformers import Trainer, TrainingArguments
 
     from irl_align.llm.config import ModelConfig, OptimConfig
 
-__all__ = ["training_arguments", "training_settings"]
+__all__ = [
+    "STEPS_NAME",
+    "join_for",
+    "run_training",
+    "training_arguments",
+    "uses_deepspeed",
+    "whole_batches",
+]
+
+STEPS_NAME = "steps.jsonl"
+
+Item = TypeVar("Item")
 
 
-def training_settings(
-    optim: OptimConfig, model: ModelConfig, *, seed: int, scratch: Path
-) -> dict[str, Any]:
-    """Keyword arguments for `TrainingArguments` and TRL's configs that inherit from it.
+def uses_deepspeed(optim: OptimConfig) -> bool:
+    """By the phase's own DeepSpeed file, or by what `accelerate launch` was configured with."""
+    launched = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    return optim.deepspeed is not None or launched
+
+
+def join_for(optim: OptimConfig) -> None:
+    """Enter the process group the way the phase's strategy wants it."""
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise UserError(
+            "the accelerate configuration asks for FSDP, which these phases do not run under; "
+            "use configs/accelerate/zero3.yaml, which shards the same things"
+        )
+    if uses_deepspeed(optim):
+        join_deepspeed()
+    else:
+        join()
+
+
+def whole_batches(items: Sequence[Item], batch_size: int, seed: int) -> list[Item]:
+    """`items` in an order drawn by `seed`, filled up from its start to whole global batches.
+
+    A broken last batch would weigh its examples by how they fall on processes and micro-batches.
+    Fewer than `batch_size` examples come twice in an epoch.
+    """
+    order = list(items)
+    random.Random(seed).shuffle(order)
+    wanted = -(-len(order) // batch_size) * batch_size
+    return [order[i % len(order)] for i in range(wanted)]
+
+
+def training_arguments(
+    optim: OptimConfig,
+    model: ModelConfig,
+    *,
+    seed: int,
+    scratch: Path,
+    kind: type[TrainingArguments] | None = None,
+    **more: Any,
+) -> Any:
+    """`TrainingArguments`, or TRL's `kind` of them with what `more` it takes.
 
     `optim.batch_size` is global: it is split over processes and accumulation steps, and a split
     that does not come out even is an error, because losses would then depend on the machine.
+    Raises RuntimeError when the Trainer sees another number of processes than were launched.
     """
+    from transformers import TrainingArguments
+
     processes = world().size
     per_step = optim.micro_batch_size * processes
     if optim.batch_size % per_step:
@@ -34,38 +95,64 @@ def training_settings(
             f"micro_batch_size={optim.micro_batch_size}; make it a multiple of {per_step}"
         )
     gpu = torch.cuda.is_available()
-    return {
-        "output_dir": str(scratch),
-        "num_train_epochs": optim.epochs,
-        "learning_rate": optim.learning_rate,
-        "per_device_train_batch_size": optim.micro_batch_size,
-        "gradient_accumulation_steps": optim.batch_size // per_step,
-        "warmup_steps": optim.warmup_ratio,  # a float below 1 is a share of all steps
-        "lr_scheduler_type": optim.lr_scheduler,
-        "adam_epsilon": optim.adam_epsilon,
-        "weight_decay": optim.weight_decay,
-        "max_grad_norm": optim.max_grad_norm,
-        "gradient_checkpointing": optim.gradient_checkpointing,
-        "deepspeed": optim.deepspeed,
-        "bf16": model.bf16,
-        "use_cpu": not gpu,
-        "seed": seed,
-        "data_seed": seed,
-        "save_strategy": "no",
-        "logging_steps": 1,
-        "report_to": [],
-        "disable_tqdm": True,
-        "remove_unused_columns": False,
-        "dataloader_pin_memory": gpu,
-        "dataloader_drop_last": False,
-        "log_level": "error",
-        "ddp_find_unused_parameters": False,
+    arguments = (kind or TrainingArguments)(
+        output_dir=str(scratch),
+        num_train_epochs=optim.epochs,
+        learning_rate=optim.learning_rate,
+        per_device_train_batch_size=optim.micro_batch_size,
+        gradient_accumulation_steps=optim.batch_size // per_step,
+        warmup_steps=optim.warmup_ratio,  # a float below 1 is a share of all steps
+        lr_scheduler_type=optim.lr_scheduler,
+        adam_epsilon=optim.adam_epsilon,
+        weight_decay=optim.weight_decay,
+        max_grad_norm=optim.max_grad_norm,
+        gradient_checkpointing=optim.gradient_checkpointing,
+        deepspeed=optim.deepspeed,
+        bf16=model.bf16,
+        use_cpu=not gpu,
+        seed=seed,
+        data_seed=seed,
+        save_strategy="no",
+        logging_steps=1,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=gpu,
+        dataloader_drop_last=False,
+        log_level="error",
+        ddp_find_unused_parameters=False,
+        **more,
+    )
+    if arguments.world_size != processes:
+        raise RuntimeError(
+            f"{processes} processes were launched, the Trainer sees {arguments.world_size}"
+        )
+    return arguments
+
+
+def run_training(
+    trainer: Trainer, phase: str, out: Path | None, *, description: str
+) -> dict[str, float]:
+    """`trainer.train()` behind a progress bar.
+
+    Metrics `<phase>/{loss,steps,first_loss,last_loss,processes,zero_stage}`.
+
+    Loss, gradient norm and learning rate of every step go into `out`/steps.jsonl.
+    """
+    show_progress(trainer, description)
+    output = trainer.train()
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    steps = [row for row in trainer.state.log_history if "loss" in row]
+    if out is not None and world().is_main:
+        rows = "".join(to_json(row, indent=None) + "\n" for row in steps)
+        atomic_write_text(out / STEPS_NAME, rows)
+    metrics = {
+        f"{phase}/loss": float(output.training_loss),
+        f"{phase}/steps": float(output.global_step),
+        f"{phase}/processes": float(trainer.args.world_size),
+        f"{phase}/zero_stage": float(plugin.zero_stage if plugin is not None else 0),
     }
-
-
-def training_arguments(
-    optim: OptimConfig, model: ModelConfig, *, seed: int, scratch: Path
-) -> TrainingArguments:
-    from transformers import TrainingArguments
-
-    return TrainingArguments(**training_settings(optim, model, seed=seed, scratch=scratch))
+    if steps:
+        metrics[f"{phase}/first_loss"] = float(steps[0]["loss"])
+        metrics[f"{phase}/last_loss"] = float(steps[-1]["loss"])
+    return metrics

@@ -200,29 +200,32 @@ def gone(pid: int, seconds: float = 20.0) -> bool:
     return not alive(pid)
 
 
-def test_the_engine_process_dies_with_a_killed_parent():
-    program = (
-        "import time\n"
-        "from irl_align.llm.config import SamplingConfig\n"
-        "from irl_align.llm.generation.client import EngineProcess\n"
-        "engine = EngineProcess(SamplingConfig(backend='hf'))\n"
-        "print(engine.process.pid, flush=True)\n"
-        "try:\n"
-        "    engine.logprobs([1])\n"  # no model: an answer all the same, so it runs
-        "except RuntimeError:\n"
-        "    print('up', flush=True)\n"
-        "time.sleep(600)\n"
-    )
+def test_the_engine_process_dies_with_a_killed_parent(model_folder):
+    """In the middle of a batch, when it reads no pipe whose end it could notice."""
+    program = f"""
+import json, time
+from irl_align.llm.config import SamplingConfig
+from irl_align.llm.generation.client import EngineProcess
+engine = EngineProcess(SamplingConfig(backend="hf", dtype="float32", batch_size=256))
+engine.load({str(model_folder)!r})
+prompts = [[{{"role": "user", "content": "say red"}}]]
+settings = {{"n": 256, "max_new_tokens": 480, "temperature": 5.0}}
+request = {{"generate": {{"prompts": prompts, "settings": settings}}}}
+engine.process.stdin.write(json.dumps(request) + chr(10))
+engine.process.stdin.flush()
+print(engine.process.pid, flush=True)
+time.sleep(600)
+"""
     parent = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
     )
     try:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        assert parent.stdout.readline() == "up\n"
+        time.sleep(0.5)
         assert alive(pid)
         os.kill(parent.pid, signal.SIGKILL)
-        assert gone(pid)
+        assert gone(pid, 1.5)
     finally:
         parent.kill()
         parent.wait()

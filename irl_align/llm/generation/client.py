@@ -120,6 +120,7 @@ class PolicySampler:
         self.sampling = resolve_backend(sampling)
         self._engine: EngineProcess | None = None
         self._loaded: Path | None = None
+        self._checked: dict[str, float] = {}  # what the probe of the loaded policy gave
         self.timings: dict[str, float] = {}
 
     def sample(
@@ -171,7 +172,7 @@ class PolicySampler:
         if self._engine is None:
             self._engine = EngineProcess(self.sampling)
         elif self._loaded == model:
-            return {}
+            return dict(self._checked)
         self._loaded = None
         self._engine.load(model)
         metrics = {}
@@ -182,7 +183,7 @@ class PolicySampler:
                 self.sampling.probe_tolerance,
             )
             metrics["samples/probe_gap"] = gap
-        self._loaded = model
+        self._loaded, self._checked = model, dict(metrics)
         return metrics
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ somewhere else is named by `source.json`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from irl_align.core.files import atomic_write_json
 from irl_align.llm.data.schema import Demonstration
 from irl_align.llm.distributed import barrier, world
 from irl_align.llm.generation.probe import PROBE_NAME, write_probe
-from irl_align.llm.models import gathered_parameters, save_model
+from irl_align.llm.models import save_model, whole_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -66,6 +67,7 @@ class PolicyRef:
 
 def save_policy(
     trained: Any,
+    build: Callable[[], Any],
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     probe: Demonstration,
@@ -74,21 +76,21 @@ def save_policy(
 ) -> None:
     """Save a trained causal model (a PeftModel is merged; its adapter is kept beside it).
 
-    Every process calls this; the first one writes. The merge adds the full-precision adapter to
-    full-precision weights and rounds once, to `dtype`.
+    Every process calls this; the first one writes. `build` gives the model that training started
+    from. The merge adds the full-precision adapter to full-precision weights and rounds once, to
+    `dtype`.
     """
     from peft import PeftModel
 
-    with gathered_parameters(trained):
-        if world().is_main:
-            if isinstance(trained, PeftModel):
-                trained.save_pretrained(str(folder / "adapter"))
-                merged: PreTrainedModel = trained.merge_and_unload()
-            else:
-                merged = trained
-            merged.config.use_cache = True
-            save_model(merged, tokenizer, folder / "model", dtype=dtype)
+    whole = whole_model(trained, build)
     if world().is_main:
+        if isinstance(whole, PeftModel):
+            whole.save_pretrained(str(folder / "adapter"))
+            merged: PreTrainedModel = whole.float().merge_and_unload()
+        else:
+            merged = whole
+        merged.config.use_cache = True
+        save_model(merged, tokenizer, folder / "model", dtype=dtype)
         write_probe(
             folder / "model", folder / PROBE_NAME, probe.prompt, probe.response, dtype=dtype
         )

@@ -11,16 +11,22 @@ adapter (reference = adapters off = SFT), and pi_t's adapter weights are put int
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irl_align.core.errors import UserError
 from irl_align.llm.data.schema import Demonstration
-from irl_align.llm.models import load_causal_lm, load_tokenizer, lora_config
+from irl_align.llm.models import (
+    adapter_base_dtype,
+    load_adapted_lm,
+    load_causal_lm,
+    load_tokenizer,
+    lora_config,
+)
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
 from irl_align.llm.policy.pairs import PolicyPair
-from irl_align.llm.quiet import show_progress
-from irl_align.llm.training import training_settings
+from irl_align.llm.training import run_training, training_arguments, whole_batches
 
 if TYPE_CHECKING:
     from irl_align.llm.config import ModelConfig, PolicyConfig
@@ -50,24 +56,30 @@ def make_dpo_trainer(
     scratch: Path,
 ) -> Any:
     """A DPOTrainer whose policy is pi_t and whose reference is the one that `config` names."""
+    import torch
     from datasets import Dataset
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
     from trl import DPOConfig, DPOTrainer
 
-    settings = training_settings(config, model_config, seed=seed, scratch=scratch)
-    arguments = DPOConfig(
-        **settings,
+    arguments = training_arguments(
+        config,
+        model_config,
+        seed=seed,
+        scratch=scratch,
+        kind=DPOConfig,
         beta=config.beta,
         loss_type=[config.loss_type],
         label_smoothing=config.label_smoothing,
         max_length=config.max_length,
+        # The reference never changes within a round: one pass over the pairs serves all epochs.
+        precompute_ref_log_probs=config.epochs > 1 and config.deepspeed is None,
     )
     tokenizer = load_tokenizer(policy.model, model_config)
     keep_sft = config.reference == "sft"
     common: dict[str, Any] = {
         "args": arguments,
-        "train_dataset": Dataset.from_list(_rows(pairs)),
+        "train_dataset": Dataset.from_list(_rows(whole_batches(pairs, config.batch_size, seed))),
         "processing_class": tokenizer,
     }
     if config.lora is None:
@@ -77,8 +89,9 @@ def make_dpo_trainer(
             ref_model=load_causal_lm(reference.model, model_config),
             **common,
         )
-    start = sft if keep_sft else policy
-    model = load_causal_lm(start.model, model_config)
+    start = _start(policy, sft, config)
+    model = load_causal_lm(start.model, model_config, dtype=adapter_base_dtype(model_config))
+    torch.manual_seed(seed)  # the adapters' start must depend on nothing drawn before
     trainer = DPOTrainer(
         model=model, peft_config=lora_config(config.lora, model, "CAUSAL_LM"), **common
     )
@@ -99,6 +112,11 @@ def make_dpo_trainer(
     return trainer
 
 
+def _start(policy: PolicyRef, sft: PolicyRef, config: PolicyConfig) -> PolicyRef:
+    """Whose weights the trained model is loaded from: under adapters, the reference's."""
+    return sft if config.lora is not None and config.reference == "sft" else policy
+
+
 def fit_dpo(
     policy: PolicyRef,
     sft: PolicyRef,
@@ -114,22 +132,22 @@ def fit_dpo(
 ) -> dict[str, float]:
     """Improve `policy` on `pairs` and save pi_{t+1} into `out`; returns `policy/*` metrics."""
     trainer = make_dpo_trainer(policy, sft, pairs, config, model_config, seed=seed, scratch=scratch)
-    show_progress(trainer, "online DPO")
-    output = trainer.train()
-    log = [row for row in trainer.state.log_history if "loss" in row]
+    metrics = run_training(trainer, "policy", out, description="online DPO")
+    start = _start(policy, sft, config)
     save_policy(
-        trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, out, probe,
+        trainer.accelerator.unwrap_model(trainer.model),
+        partial(load_adapted_lm, start.model, model_config, config.lora, seed),
+        trainer.processing_class,
+        out,
+        probe,
         dtype=save_dtype,
-    )  # fmt: skip
-    metrics = {
-        "policy/loss": float(output.training_loss),
-        "policy/steps": float(output.global_step),
-        "policy/pairs": float(len(pairs)),
-    }
-    if log:
-        metrics |= {
-            "policy/first_loss": float(log[0]["loss"]),
-            "policy/last_loss": float(log[-1]["loss"]),
-            "policy/implicit_accuracy": float(log[-1].get("rewards/accuracies", float("nan"))),
-        }
+    )
+    metrics["policy/pairs"] = float(len(pairs))
+    accuracies = [
+        row["rewards/accuracies"]
+        for row in trainer.state.log_history
+        if "rewards/accuracies" in row
+    ]
+    if accuracies:
+        metrics["policy/implicit_accuracy"] = float(accuracies[-1])
     return metrics

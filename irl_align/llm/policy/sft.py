@@ -7,16 +7,16 @@ the batch's answer tokens (prompt tokens carry none), by TRL's stable SFTTrainer
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irl_align.core.errors import UserError
 from irl_align.llm.chat import render, response_tokens
 from irl_align.llm.data.schema import Demonstration
-from irl_align.llm.models import load_causal_lm, load_tokenizer, lora_config
+from irl_align.llm.models import load_adapted_lm, load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
-from irl_align.llm.quiet import show_progress
-from irl_align.llm.training import training_settings
+from irl_align.llm.training import run_training, training_arguments, whole_batches
 
 if TYPE_CHECKING:
     from irl_align.llm.config import ModelConfig, SFTConfig
@@ -45,11 +45,17 @@ def fit_sft(
     from trl import SFTTrainer
 
     tokenizer = load_tokenizer(base.model, model_config)
-    settings = training_settings(config, model_config, seed=seed, scratch=scratch)
-    arguments = TrlSFTConfig(
-        **settings, max_length=None, packing=False, shuffle_dataset=False, eos_token=None
+    arguments = training_arguments(
+        config,
+        model_config,
+        seed=seed,
+        scratch=scratch,
+        kind=TrlSFTConfig,
+        max_length=None,
+        packing=False,
+        shuffle_dataset=False,
+        eos_token=None,
     )
-    model = load_causal_lm(base.model, model_config)
     rows: list[dict[str, Any]] = []
     too_long = 0
     for demo in demonstrations:
@@ -64,29 +70,23 @@ def fit_sft(
             f"all {too_long} demonstrations are over sft.max_length={config.max_length} tokens; "
             "raise it"
         )
+    build = partial(load_adapted_lm, base.model, model_config, config.lora, seed)
     trainer = SFTTrainer(
-        model=model,
+        model=build(),
         args=arguments,
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_list(whole_batches(rows, config.batch_size, seed)),
         processing_class=tokenizer,
-        peft_config=lora_config(config.lora, model, "CAUSAL_LM") if config.lora else None,
     )
-    show_progress(trainer, "SFT")
-    output = trainer.train()
-    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    metrics = run_training(trainer, "sft", out, description="SFT")
     save_policy(
         trainer.accelerator.unwrap_model(trainer.model),
+        build,
         tokenizer,
         out,
         demonstrations[0],
         dtype=save_dtype,
     )
-    metrics = {
-        "sft/loss": float(output.training_loss),
-        "sft/steps": float(output.global_step),
+    return metrics | {
         "sft/demonstrations": float(len(rows)),
         "sft/over_max_length": float(too_long),
     }
-    if losses:
-        metrics |= {"sft/first_loss": losses[0], "sft/last_loss": losses[-1]}
-    return metrics

@@ -13,17 +13,19 @@ process make the loss equal to one process with the same global batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from irl_align.core.errors import UserError
 from irl_align.core.objectives import DemonstrationObjective, bradley_terry, demonstration_loss
 from irl_align.llm.distributed import all_gather_objects, world
 from irl_align.llm.packing import pack
-from irl_align.llm.quiet import show_progress
 from irl_align.llm.reward.pairs import PairGroup
 from irl_align.llm.reward.scorer import RewardScorer
+from irl_align.llm.training import run_training
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -118,11 +120,13 @@ def fit_reward(
     held_out: Sequence[PairGroup],
     config: RewardConfig,
     arguments: TrainingArguments,
+    out: Path | None = None,
 ) -> dict[str, float]:
     """Train `scorer`'s model in place (adapters included) and return metrics `reward/*`.
 
     Groups carry the scores of r_t (`previous`) when the residual objective needs them. With
-    `config.early_stop` the weights of the epoch with the best held-out accuracy are kept.
+    `config.early_stop` the weights of the epoch with the best held-out accuracy are kept. Losses
+    of all steps go into the folder `out`.
     """
     from transformers import Trainer
 
@@ -141,6 +145,11 @@ def fit_reward(
             loss = batch_loss(scores, kinds, previous, config.objective, config.beta)
             return (loss, scores) if return_outputs else loss
 
+    if config.early_stop and any(hasattr(p, "ds_id") for p in reader.parameters()):
+        raise UserError(
+            "reward.early_stop looks at whole models between epochs, which ZeRO-3 has in shards; "
+            "set reward.early_stop=false, or use ZeRO-2"
+        )
     best = _BestEpoch(scorer, held_out) if config.early_stop and held_out else None
     trainer = _RewardTrainer(
         model=reader,
@@ -149,21 +158,15 @@ def fit_reward(
         data_collator=collate(int(scorer.tokenizer.pad_token_id), config.shared_prefix),
         callbacks=[best.callback()] if best else None,
     )
-    show_progress(trainer, "fitting the reward model")
-    output = trainer.train()
+    metrics = run_training(trainer, "reward", out, description="fitting the reward model")
     if best:
         best.restore()
-    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    metrics = {
-        "reward/loss": float(output.training_loss),
-        "reward/steps": float(output.global_step),
-        "reward/groups": float(len(groups)),
-        "reward/train_pairs": float(sum(g.pairs for g in groups)),
-    }
-    if losses:
-        metrics |= {"reward/first_loss": losses[0], "reward/last_loss": losses[-1]}
     trainer.accelerator.free_memory()
-    return metrics
+    distinct = {id(g): g for g in groups}.values()
+    return metrics | {
+        "reward/groups": float(len(distinct)),
+        "reward/train_pairs": float(sum(g.pairs for g in distinct)),
+    }
 
 
 class _BestEpoch:

@@ -14,8 +14,16 @@ from dataclasses import dataclass, field
 from irl_align.core.errors import UserError
 from irl_align.llm.data.schema import Demonstration, Message, Preference
 from irl_align.llm.generation.samples import PromptSamples
+from irl_align.llm.training import whole_batches
 
-__all__ = ["PairGroup", "build_demo_groups", "build_preference_groups", "split_holdout", "weigh"]
+__all__ = [
+    "PairGroup",
+    "build_demo_groups",
+    "build_preference_groups",
+    "fill_batches",
+    "split_holdout",
+    "weigh",
+]
 
 Tokenise = Callable[..., list[int]]
 
@@ -159,3 +167,16 @@ def weigh(groups: Sequence[PairGroup], gamma_demo: float, alpha_pref: float) -> 
             "reward.truncated=match"
         )
     return kept
+
+
+def fill_batches(groups: Sequence[PairGroup], batch_size: int, seed: int) -> list[PairGroup]:
+    """Whole global batches (:func:`whole_batches`) whose mean loss is still that of `groups`.
+
+    A group that stands c times among the M of the result, instead of once among N, weighs
+    M / (N c) as much.
+    """
+    filled = whole_batches(groups, batch_size, seed)
+    copies = Counter(id(g) for g in filled)
+    for group in groups:
+        group.weight *= len(filled) / (len(groups) * copies[id(group)])
+    return filled

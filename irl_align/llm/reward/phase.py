@@ -18,12 +18,13 @@ from irl_align.llm.config import ModelConfig, RewardConfig
 from irl_align.llm.data.schema import Demonstration, Preference
 from irl_align.llm.distributed import barrier, world
 from irl_align.llm.generation.samples import PromptSamples
-from irl_align.llm.models import gathered_parameters, load_tokenizer, lora_config
+from irl_align.llm.models import add_adapters, load_tokenizer, whole_model
 from irl_align.llm.reward.learner import fit_reward, group_accuracy, score_groups
 from irl_align.llm.reward.pairs import (
     PairGroup,
     build_demo_groups,
     build_preference_groups,
+    fill_batches,
     split_holdout,
     weigh,
 )
@@ -79,27 +80,29 @@ def fit_reward_phase(
         _record_previous_scores(start, fit, config, model_config)
 
     arguments = training_arguments(config, model_config, seed=seed, scratch=scratch)
-    classifier = load_classifier(
-        start or body,
-        dtype=model_config.train_dtype,
-        attn_implementation=model_config.attn_implementation,
-        new_head=start is None,
-    )
-    classifier.config.pad_token_id = tokenizer.pad_token_id
-    trained: Any = classifier
-    if config.lora is not None:
-        from peft import get_peft_model
 
-        trained = get_peft_model(classifier, lora_config(config.lora, classifier, "SEQ_CLS"))
-    elif config.deepspeed is None:
-        classifier.requires_grad_(True)
+    def build() -> Any:
+        model = load_classifier(
+            start or body,
+            dtype=model_config.train_dtype,
+            attn_implementation=model_config.attn_implementation,
+            new_head=start is None,
+        )
+        model.config.pad_token_id = tokenizer.pad_token_id
+        if config.lora is None:
+            return model
+        return add_adapters(model, config.lora, "SEQ_CLS", seed)
+
+    trained = build()
+    classifier = trained if config.lora is None else trained.get_base_model()
     if config.gradient_checkpointing:
         classifier.gradient_checkpointing_enable()
         classifier.enable_input_require_grads()
     scorer = RewardScorer(
         classifier, tokenizer, bf16=model_config.bf16, shared_prefix=config.shared_prefix
     )
-    metrics = fit_reward(scorer, fit, held, config, arguments)
+    filled = fill_batches(fit, config.batch_size, seed)
+    metrics = fit_reward(scorer, filled, held, config, arguments, out)
     metrics |= {f"reward/dropped_{k}": float(v) for k, v in dropped.items()}
 
     info = RewardModelInfo(
@@ -112,16 +115,15 @@ def fit_reward_phase(
         round=round_number,
     )
     folder = out / "model"
-    with gathered_parameters(trained):
-        if world().is_main:
-            merged = trained.merge_and_unload() if config.lora is not None else trained
-            probe = [(d.prompt, d.response) for d in demonstrations[:8]]
-            difference = save_reward_model(
-                merged, tokenizer, folder, info, probe, dtype=config.save_dtype
-            )
-            metrics["reward/reload_difference"] = difference
-            del merged
-    del trained, classifier, scorer
+    whole = whole_model(trained, build)
+    if world().is_main:
+        merged = whole.merge_and_unload() if config.lora is not None else whole
+        probe = [(d.prompt, d.response) for d in demonstrations[:8]]
+        metrics["reward/reload_difference"] = save_reward_model(
+            merged, tokenizer, folder, info, probe, dtype=config.save_dtype
+        )
+        del merged
+    del trained, whole, classifier, scorer
     gc.collect()
     barrier()
     return metrics | _measure(folder, held, demonstrations, info, config, model_config)

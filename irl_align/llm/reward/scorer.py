@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from irl_align.core.errors import UserError
 from irl_align.llm.chat import render, response_tokens, template_hash
 from irl_align.llm.data.schema import Message
-from irl_align.llm.models import load_tokenizer
+from irl_align.llm.models import gathered, load_tokenizer
 from irl_align.llm.packing import PackedBatch, pack, packed_length
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class ScoreReader(nn.Module):
     def __init__(self, classifier: PreTrainedModel) -> None:
         super().__init__()
         self.classifier: Any = classifier
+        self.config = classifier.config  # DeepSpeed sizes its buckets by it
 
     def forward(
         self,
@@ -295,7 +296,8 @@ def load_classifier(
             attn_implementation=attn_implementation,
         )
         if new_head and foreign:
-            torch.nn.init.zeros_(classifier.score.weight)
+            with gathered(classifier.score.parameters(), write=True):
+                torch.nn.init.zeros_(classifier.score.weight)
     except UserError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -1,0 +1,55 @@
+"""The policy phase alone: pi_{t+1} from pi_t, its samples and a reward model.
+
+    python recipes/improve_policy.py CONFIG --policy sft --sft sft --reward reward \\
+        --samples samples --out policy
+    accelerate launch --config_file configs/accelerate/zero3.yaml recipes/improve_policy.py ...
+
+The reward model scores the samples, the best is paired with the worst, and one round of DPO
+follows; --sft is the reference under `policy.reference=sft`. OUT gets model/, adapter/ (with LoRA),
+pairs.jsonl, probe.json and steps.jsonl. Nothing that exists is overwritten.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from irl_align.core.config import load_config
+from irl_align.core.errors import exit_with_clear_errors
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("config", type=Path, help="a YAML of configs/llm")
+    parser.add_argument("--policy", type=Path, required=True, help="pi_t's folder")
+    parser.add_argument("--sft", type=Path, required=True, help="the SFT policy's folder")
+    parser.add_argument("--reward", type=Path, required=True, help="output of fit_reward.py")
+    parser.add_argument("--samples", type=Path, required=True, help="output of sample.py")
+    parser.add_argument("--round", type=int, default=0, help="for seed and record (default 0)")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    arguments = parser.parse_intermixed_args()
+
+    from irl_align.llm.alone import PhaseBench, input_folder, run_alone
+    from irl_align.llm.config import AlignConfig
+    from irl_align.llm.phases import SAMPLES_NAME
+
+    config = load_config(AlignConfig, arguments.config, arguments.overrides)
+    inputs = {
+        "policy": input_folder("--policy", arguments.policy),
+        "sft": input_folder("--sft", arguments.sft),
+        "reward": input_folder("--reward", arguments.reward, "model"),
+        "samples": input_folder("--samples", arguments.samples, SAMPLES_NAME),
+    }
+
+    def work(bench: PhaseBench) -> dict[str, float]:
+        return bench.run("policy", inputs)
+
+    run_alone(config, arguments.out, work, phase="policy", round=arguments.round)
+    return 0
+
+
+if __name__ == "__main__":
+    exit_with_clear_errors(main)

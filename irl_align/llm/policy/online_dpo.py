@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from irl_align.core.errors import UserError
 from irl_align.llm.data.schema import Demonstration
+from irl_align.llm.distributed import world
 from irl_align.llm.models import (
     adapter_base_dtype,
     load_adapted_lm,
@@ -26,7 +27,12 @@ from irl_align.llm.models import (
 )
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
 from irl_align.llm.policy.pairs import PolicyPair
-from irl_align.llm.training import run_training, training_arguments, whole_batches
+from irl_align.llm.training import (
+    run_training,
+    training_arguments,
+    uses_deepspeed,
+    whole_batches,
+)
 
 if TYPE_CHECKING:
     from irl_align.llm.config import ModelConfig, PolicyConfig
@@ -73,7 +79,10 @@ def make_dpo_trainer(
         label_smoothing=config.label_smoothing,
         max_length=config.max_length,
         # The reference never changes within a round: one pass over the pairs serves all epochs.
-        precompute_ref_log_probs=config.epochs > 1 and config.deepspeed is None,
+        # (Several processes would look for the pass's results in files that only rank 0 has.)
+        precompute_ref_log_probs=config.epochs > 1
+        and world().size == 1
+        and not uses_deepspeed(config),
     )
     tokenizer = load_tokenizer(policy.model, model_config)
     keep_sft = config.reference == "sft"

@@ -93,6 +93,8 @@ def _check_batches(config: AlignConfig) -> None:
     processes = world().size
     for name in ("sft", "reward", "policy"):
         optim = getattr(config, name)
+        if name == "sft" and not config.sft.enabled:
+            continue
         per_step = optim.micro_batch_size * processes
         if optim.batch_size % per_step:
             raise UserError(

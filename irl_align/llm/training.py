@@ -7,9 +7,10 @@ of examples for any number of processes; :func:`whole_batches` leaves no broken 
 
 from __future__ import annotations
 
+import math
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,16 +59,32 @@ def join_for(optim: OptimConfig) -> None:
         join()
 
 
-def whole_batches(items: Sequence[Item], batch_size: int, seed: int) -> list[Item]:
-    """`items` in an order drawn by `seed`, filled up from its start to whole global batches.
+def whole_batches(
+    items: Sequence[Item],
+    batch_size: int,
+    seed: int,
+    *,
+    length: Callable[[Item], int],
+    epochs: float = 1.0,
+) -> list[Item]:
+    """The items of all `epochs` in the order of training, in whole global batches.
 
-    A broken last batch would weigh its examples by how they fall on processes and micro-batches.
-    Fewer than `batch_size` examples come twice in an epoch.
+    Each epoch is an order of its own drawn by `seed`, filled up from its start: a broken last batch
+    would weigh its examples by how they fall on processes and micro-batches. Fewer than
+    `batch_size` examples come twice in an epoch. Inside a batch the items are sorted by `length`,
+    so that micro-batches hold items of like length: the gradient is the same, the padding less.
     """
-    order = list(items)
-    random.Random(seed).shuffle(order)
-    wanted = -(-len(order) // batch_size) * batch_size
-    return [order[i % len(order)] for i in range(wanted)]
+    generator = random.Random(seed)
+    result: list[Item] = []
+    for _ in range(math.ceil(epochs)):
+        order = list(items)
+        generator.shuffle(order)
+        wanted = -(-len(order) // batch_size) * batch_size
+        filled = [order[i % len(order)] for i in range(wanted)]
+        for start in range(0, wanted, batch_size):
+            result += sorted(filled[start : start + batch_size], key=length, reverse=True)
+    batches = max(1, round(len(result) / batch_size * epochs / math.ceil(epochs)))
+    return result[: batches * batch_size]
 
 
 def training_arguments(
@@ -97,7 +114,8 @@ def training_arguments(
     gpu = torch.cuda.is_available()
     arguments = (kind or TrainingArguments)(
         output_dir=str(scratch),
-        num_train_epochs=optim.epochs,
+        num_train_epochs=1,  # the data come with all their epochs, see `whole_batches`
+        train_sampling_strategy="sequential",
         learning_rate=optim.learning_rate,
         per_device_train_batch_size=optim.micro_batch_size,
         gradient_accumulation_steps=optim.batch_size // per_step,

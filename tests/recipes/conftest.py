@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -85,7 +86,8 @@ class Programs:
         if kill_when is not None:
             self.wait_until(lambda: kill_when.exists() or not self.alive(pid), 120)
             children = self.descendants(pid)
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may have ended before
+                os.kill(pid, signal.SIGKILL)
         code = self._read()
         return Ended(code, stderr.read_text(), children)
 

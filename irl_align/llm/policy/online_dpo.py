@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from irl_align.core.errors import UserError
 from irl_align.llm.data.schema import Demonstration
-from irl_align.llm.distributed import world
 from irl_align.llm.models import (
     adapter_base_dtype,
     load_adapted_lm,
@@ -30,7 +29,6 @@ from irl_align.llm.policy.pairs import PolicyPair
 from irl_align.llm.training import (
     run_training,
     training_arguments,
-    uses_deepspeed,
     whole_batches,
 )
 
@@ -78,17 +76,19 @@ def make_dpo_trainer(
         loss_type=[config.loss_type],
         label_smoothing=config.label_smoothing,
         max_length=config.max_length,
-        # The reference never changes within a round: one pass over the pairs serves all epochs.
-        # (Several processes would look for the pass's results in files that only rank 0 has.)
-        precompute_ref_log_probs=config.epochs > 1
-        and world().size == 1
-        and not uses_deepspeed(config),
     )
     tokenizer = load_tokenizer(policy.model, model_config)
     keep_sft = config.reference == "sft"
+    ordered = whole_batches(
+        pairs,
+        config.batch_size,
+        seed,
+        epochs=config.epochs,
+        length=lambda p: max(len(p.chosen), len(p.rejected)),
+    )
     common: dict[str, Any] = {
         "args": arguments,
-        "train_dataset": Dataset.from_list(_rows(whole_batches(pairs, config.batch_size, seed))),
+        "train_dataset": Dataset.from_list(_rows(ordered)),
         "processing_class": tokenizer,
     }
     if config.lora is None:

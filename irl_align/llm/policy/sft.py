@@ -70,11 +70,18 @@ def fit_sft(
             f"all {too_long} demonstrations are over sft.max_length={config.max_length} tokens; "
             "raise it"
         )
+    ordered = whole_batches(
+        rows,
+        config.batch_size,
+        seed,
+        epochs=config.epochs,
+        length=lambda row: len(row["completion"][0]["content"]),
+    )
     build = partial(load_adapted_lm, base.model, model_config, config.lora, seed)
     trainer = SFTTrainer(
         model=build(),
         args=arguments,
-        train_dataset=Dataset.from_list(whole_batches(rows, config.batch_size, seed)),
+        train_dataset=Dataset.from_list(ordered),
         processing_class=tokenizer,
     )
     metrics = run_training(trainer, "sft", out, description="SFT")

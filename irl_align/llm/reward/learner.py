@@ -12,9 +12,10 @@ process make the loss equal to one process with the same global batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from irl_align.core.errors import UserError
 from irl_align.core.objectives import DemonstrationObjective, bradley_terry, demonstration_loss
 from irl_align.llm.distributed import all_gather_objects, world
 from irl_align.llm.packing import pack
-from irl_align.llm.reward.pairs import PairGroup
+from irl_align.llm.reward.pairs import PairGroup, fill_batches
 from irl_align.llm.reward.scorer import RewardScorer
 from irl_align.llm.training import run_training
 
@@ -131,6 +132,7 @@ def fit_reward(
     from transformers import Trainer
 
     reader = scorer.reader
+    objective = cast(DemonstrationObjective, config.objective)  # checked by the configuration
 
     class _RewardTrainer(Trainer):
         def compute_loss(
@@ -142,7 +144,7 @@ def fit_reward(
         ) -> Any:
             kinds, previous = inputs.pop("groups"), inputs.pop("previous")
             scores = model(**inputs)
-            loss = batch_loss(scores, kinds, previous, config.objective, config.beta)
+            loss = batch_loss(scores, kinds, previous, objective, config.beta)
             return (loss, scores) if return_outputs else loss
 
     if config.early_stop and any(hasattr(p, "ds_id") for p in reader.parameters()):
@@ -150,11 +152,13 @@ def fit_reward(
             "reward.early_stop looks at whole models between epochs, which ZeRO-3 has in shards; "
             "set reward.early_stop=false, or use ZeRO-2"
         )
-    best = _BestEpoch(scorer, held_out) if config.early_stop and held_out else None
+    filled = fill_batches(groups, config.batch_size, arguments.seed, config.epochs)
+    steps_an_epoch = math.ceil(len(groups) / config.batch_size)
+    best = _BestEpoch(scorer, held_out, steps_an_epoch) if config.early_stop and held_out else None
     trainer = _RewardTrainer(
         model=reader,
         args=arguments,
-        train_dataset=list(groups),
+        train_dataset=filled,
         data_collator=collate(int(scorer.tokenizer.pad_token_id), config.shared_prefix),
         callbacks=[best.callback()] if best else None,
     )
@@ -162,18 +166,19 @@ def fit_reward(
     if best:
         best.restore()
     trainer.accelerator.free_memory()
-    distinct = {id(g): g for g in groups}.values()
     return metrics | {
-        "reward/groups": float(len(distinct)),
-        "reward/train_pairs": float(sum(g.pairs for g in distinct)),
+        "reward/groups": float(len(groups)),
+        "reward/train_pairs": float(sum(g.pairs for g in groups)),
     }
 
 
 class _BestEpoch:
     """Keeps a copy of the trained weights at the best held-out accuracy so far."""
 
-    def __init__(self, scorer: RewardScorer, held_out: Sequence[PairGroup]) -> None:
-        self.scorer, self.held_out = scorer, held_out
+    def __init__(
+        self, scorer: RewardScorer, held_out: Sequence[PairGroup], steps_an_epoch: int
+    ) -> None:
+        self.scorer, self.held_out, self.steps_an_epoch = scorer, held_out, steps_an_epoch
         self.accuracy = -1.0
         self.weights: dict[str, Tensor] = {}
 
@@ -200,7 +205,8 @@ class _BestEpoch:
         outer = self
 
         class _Look(TrainerCallback):
-            def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                outer.look()
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                if state.global_step % outer.steps_an_epoch == 0:
+                    outer.look()
 
         return _Look()

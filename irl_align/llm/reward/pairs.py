@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from irl_align.core.errors import UserError
 from irl_align.llm.data.schema import Demonstration, Message, Preference
 from irl_align.llm.generation.samples import PromptSamples
+from irl_align.llm.packing import packed_length
 from irl_align.llm.training import whole_batches
 
 __all__ = [
@@ -169,14 +170,17 @@ def weigh(groups: Sequence[PairGroup], gamma_demo: float, alpha_pref: float) -> 
     return kept
 
 
-def fill_batches(groups: Sequence[PairGroup], batch_size: int, seed: int) -> list[PairGroup]:
+def fill_batches(
+    groups: Sequence[PairGroup], batch_size: int, seed: int, epochs: float = 1.0
+) -> list[PairGroup]:
     """Whole global batches (:func:`whole_batches`) whose mean loss is still that of `groups`.
 
     A group that stands c times among the M of the result, instead of once among N, weighs
     M / (N c) as much.
     """
-    filled = whole_batches(groups, batch_size, seed)
+    filled = whole_batches(
+        groups, batch_size, seed, epochs=epochs, length=lambda g: packed_length(g.texts)
+    )
     copies = Counter(id(g) for g in filled)
-    for group in groups:
-        group.weight *= len(filled) / (len(groups) * copies[id(group)])
-    return filled
+    share = len(filled) / len(groups)
+    return [replace(g, weight=g.weight * share / copies[id(g)]) for g in filled]

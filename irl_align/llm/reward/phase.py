@@ -24,7 +24,6 @@ from irl_align.llm.reward.pairs import (
     PairGroup,
     build_demo_groups,
     build_preference_groups,
-    fill_batches,
     split_holdout,
     weigh,
 )
@@ -101,8 +100,7 @@ def fit_reward_phase(
     scorer = RewardScorer(
         classifier, tokenizer, bf16=model_config.bf16, shared_prefix=config.shared_prefix
     )
-    filled = fill_batches(fit, config.batch_size, seed)
-    metrics = fit_reward(scorer, filled, held, config, arguments, out)
+    metrics = fit_reward(scorer, fit, held, config, arguments, out)
     metrics |= {f"reward/dropped_{k}": float(v) for k, v in dropped.items()}
 
     info = RewardModelInfo(

@@ -1,0 +1,160 @@
+"""Every file in configs/ is loaded as a run would load it; presets hold the papers' values."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from irl_align.core.config import load_config, to_dict
+from irl_align.llm.config import AlignConfig
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+EXPERIMENTS = sorted((CONFIGS / "llm").glob("*.yaml"))
+ACCELERATE = sorted((CONFIGS / "accelerate").glob("*.yaml"))
+
+# Tables 5.5-5.8 and the settings that go with them.
+PAPER: dict[str, dict[str, Any]] = {
+    "tldr_pythia1b": {
+        "rounds": 11,
+        "sft.epochs": 1,
+        "sft.learning_rate": 3e-6,
+        "sft.adam_epsilon": 1e-5,
+        "sft.lr_scheduler": "cosine",
+        "sft.batch_size": 128,
+        "sft.max_length": 562,
+        "sft.lora": None,
+        "sampling.temperature": 0.7,
+        "sampling.max_new_tokens": 53,
+        "sampling.max_prompt_tokens": 512,
+        "reward.objective": "pairwise_logistic",
+        "reward.warm_start": False,
+        "reward.epochs": 1,
+        "reward.learning_rate": 3e-6,
+        "reward.adam_epsilon": 1e-5,
+        "reward.lr_scheduler": "cosine",
+        "reward.warmup_ratio": 0,
+        "reward.batch_size": 64,
+        "reward.max_length": 638,
+        "reward.lora": None,
+        "policy.learning_rate": 3e-6,
+        "policy.adam_epsilon": 1e-5,
+        "policy.lr_scheduler": "linear",
+        "policy.batch_size": 512,
+        "policy.beta": 0.05,
+        "policy.lora": None,
+    },
+    "ultrachat_mistral7b": {
+        "model.path": "HuggingFaceH4/mistral-7b-sft-beta",
+        "demonstrations.path": "HuggingFaceH4/ultrachat_200k",
+        "rounds": 2,
+        "sft.enabled": False,
+        "sampling.samples_per_prompt": 32,
+        "reward.objective": "pairwise_logistic",
+        "reward.warm_start": False,
+        "reward.epochs": 1,
+        "reward.learning_rate": 5e-6,
+        "reward.adam_epsilon": 1e-5,
+        "reward.lr_scheduler": "cosine",
+        "reward.batch_size": 64,
+        "reward.lora": None,
+        "policy.method": "online_dpo",
+        "policy.learning_rate": 5e-7,
+        "policy.adam_epsilon": 1e-5,
+        "policy.lr_scheduler": "cosine",
+        "policy.batch_size": 64,
+        "policy.beta": 0.1,
+        "policy.lora": None,
+    },
+}
+
+
+def value_at(config: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def header(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "\n".join(lines[: next(i for i, x in enumerate(lines) if not x.startswith("#"))])
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_every_experiment_loads_strictly(path):
+    config = load_config(AlignConfig, path)
+    assert config.run_dir == f"runs/{path.stem}"
+    processes = 8 if path.stem in PAPER else 1
+    for phase in (config.sft, config.reward, config.policy):
+        if phase is not config.sft or config.sft.enabled:
+            assert phase.batch_size % (phase.micro_batch_size * processes) == 0
+    for file in (config.model.chat_template, config.sft.deepspeed, config.reward.deepspeed):
+        assert file is None or (ROOT / file).is_file()
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_every_experiment_opens_with_what_a_reader_needs(path):
+    text = header(path)
+    for word in ("Paper", "Hardware", "Launch", "Expected"):
+        assert re.search(rf"^# {word} +\S", text, re.MULTILINE), f"no line `# {word} ...`"
+    assert f"configs/llm/{path.name}" in text, "the launch line starts another file"
+    for accelerate in re.findall(r"configs/accelerate/\w+\.yaml", text):
+        assert (ROOT / accelerate).is_file()
+    for recipe in re.findall(r"recipes/\w+\.py", text):
+        assert (ROOT / recipe).is_file()
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_presets_hold_the_papers_values(name):
+    config = to_dict(load_config(AlignConfig, CONFIGS / "llm" / f"{name}.yaml"))
+    found = {key: value_at(config, key) for key in PAPER[name]}
+    assert found == PAPER[name]
+
+
+def test_every_preset_of_a_paper_is_compared():
+    ours = {"quickstart", "hh_harmless"}
+    assert {p.stem for p in EXPERIMENTS} - ours == set(PAPER)
+
+
+def test_the_tldr_preset_is_honest_about_ppo():
+    text = header(CONFIGS / "llm" / "tldr_pythia1b.yaml")
+    assert "PPO is not part of this project yet" in text
+
+
+@pytest.mark.parametrize("path", ACCELERATE, ids=lambda p: p.stem)
+def test_accelerate_files_are_what_accelerate_reads(path):
+    from accelerate.commands.config.config_args import ClusterConfig
+
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = ClusterConfig.from_yaml_file(str(path))
+    kinds = {"single": "NO", "ddp": "MULTI_GPU", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
+    assert config.distributed_type == kinds[path.stem]
+    assert "mixed_precision" not in raw or raw["mixed_precision"] == "no"
+    assert f"configs/accelerate/{path.name}" in header(path)
+    if path.stem.startswith("zero"):
+        file = ROOT / raw["deepspeed_config"]["deepspeed_config_file"]
+        assert json.loads(file.read_text())["zero_optimization"]["stage"] == int(path.stem[-1])
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "deepspeed").glob("*.json")), ids=str)
+def test_deepspeed_files_leave_the_optimiser_to_the_experiment(path):
+    """Whatever an experiment's YAML sets must be "auto" here, or the two could disagree."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in (
+        "train_batch_size",
+        "train_micro_batch_size_per_gpu",
+        "gradient_accumulation_steps",
+        "gradient_clipping",
+    ):
+        assert config[key] == "auto"
+    assert config["bf16"]["enabled"] == "auto"
+    assert not {"optimizer", "scheduler"} & config.keys()
+
+
+def test_accelerate_covers_the_promised_strategies():
+    assert {p.stem for p in ACCELERATE} == {"single", "ddp", "zero2", "zero3"}

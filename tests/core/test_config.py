@@ -25,7 +25,7 @@ class Reward:
     objective: Literal["contrast", "residual_logistic"] = "residual_logistic"
     learning_rate: float = 1e-4
     epochs: int = 1
-    lora: Optional[Lora] = None  # noqa: UP045  (both spellings must work)
+    lora: Optional[Lora] = None
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""AIHF (eq. 4.23) at its two ends: gamma_demo = 0 is RLHF, alpha_pref = 0 is demonstrations only."""
+"""AIHF (eq. 4.23) at its ends: gamma_demo = 0 is RLHF, alpha_pref = 0 is demonstrations only."""
 
 from __future__ import annotations
 

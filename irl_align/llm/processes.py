@@ -60,10 +60,12 @@ def alone_environment() -> dict[str, str]:
         for k, v in child_environment().items()
         if k not in _LAUNCHER_KEYS and not k.startswith(("TORCHELASTIC_", "ACCELERATE_"))
     }
-    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # An empty list hides all GPUs on purpose.
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1 and devices != "":
         local = int(os.environ["LOCAL_RANK"])
-        visible = [d for d in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
-        environment["CUDA_VISIBLE_DEVICES"] = visible[local] if visible else str(local)
+        visible = devices.split(",") if devices else [str(i) for i in range(local + 1)]
+        environment["CUDA_VISIBLE_DEVICES"] = visible[local % len(visible)]
     return environment
 
 

@@ -193,7 +193,7 @@ def loss_at_start(policy, sft, tmp_path, **changes) -> float:
     trainer = make_dpo_trainer(
         policy, sft, PAIRS, policy_config(**changes), MODEL, seed=1, scratch=tmp_path
     )
-    (batch,) = list(trainer.get_train_dataloader())
+    batch = next(iter(trainer.get_train_dataloader()))  # all pairs: one batch is an epoch
     trainer.model.eval()
     with torch.no_grad():
         return float(trainer.compute_loss(trainer.model, batch))

@@ -84,7 +84,7 @@ class Programs:
         pid = self._read()
         children: list[int] = []
         if kill_when is not None:
-            self.wait_until(lambda: kill_when.exists() or not self.alive(pid), 120)
+            self.wait_until(lambda: kill_when.exists() or not self.alive(pid), 300)
             children = self.descendants(pid)
             with contextlib.suppress(ProcessLookupError):  # it may have ended before
                 os.kill(pid, signal.SIGKILL)

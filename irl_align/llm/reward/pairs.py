@@ -175,12 +175,12 @@ def fill_batches(
 ) -> list[PairGroup]:
     """Whole global batches (:func:`whole_batches`) whose mean loss is still that of `groups`.
 
-    A group that stands c times among the M of the result, instead of once among N, weighs
-    M / (N c) as much.
+    A group that stands c times among the M of the result weighs M / (N c) as much, N the number
+    of different ones in it (less than an epoch leaves some out).
     """
     filled = whole_batches(
         groups, batch_size, seed, epochs=epochs, length=lambda g: packed_length(g.texts)
     )
     copies = Counter(id(g) for g in filled)
-    share = len(filled) / len(groups)
+    share = len(filled) / len(copies)
     return [replace(g, weight=g.weight * share / copies[id(g)]) for g in filled]

@@ -15,7 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import WORDS, write_demonstrations, write_preferences, write_tiny_model
+from tiny import (
+    WORDS,
+    write_demonstrations,
+    write_preferences,
+    write_tiny_model,
+    write_trained_model,
+)
 
 from irl_align.core.config import to_dict
 from irl_align.llm.config import (
@@ -30,7 +36,12 @@ from irl_align.llm.config import (
     SFTConfig,
 )
 from irl_align.llm.data.demonstrations import load_demonstrations
-from irl_align.llm.generation.samples import Completion, PromptSamples, write_samples
+from irl_align.llm.generation.samples import (
+    Completion,
+    PromptSamples,
+    read_samples,
+    write_samples,
+)
 from irl_align.llm.jobs import PhaseJob
 from irl_align.llm.phases import SAMPLES_NAME
 from irl_align.llm.reward.scorer import RewardScorer
@@ -57,8 +68,8 @@ ACCELERATE = [
 SFT, FIRST = "sft-lora", "reward-first"
 # Launcher, the phases' DeepSpeed file, ZeRO stage, jobs. ZeRO-2 comes from accelerate's own file.
 STRATEGIES = {
-    "ddp": (TORCHRUN, None, 0, (SFT, FIRST, "reward-full", "policy-lora")),
-    "zero2": (ACCELERATE, None, 2, ("reward-lora", "reward-full", "policy-full")),
+    "ddp": (TORCHRUN, None, 0, (SFT, FIRST, "policy-lora")),
+    "zero2": (ACCELERATE, None, 2, ("reward-full", "policy-full")),
     "zero3": (
         TORCHRUN,
         str(ROOT / "configs/deepspeed/zero3.json"),
@@ -207,33 +218,26 @@ seed: 3
 run_dir: {run}
 model: {{path: {model}, bf16: false}}
 demonstrations: {{path: {demonstrations}}}
-sft: {{batch_size: 4, micro_batch_size: 2, learning_rate: 1e-3, lora: {{r: 4, alpha: 8}}}}
+sft: {{enabled: false}}
 sampling:
   {{backend: hf, samples_per_prompt: 6, max_new_tokens: 6, dtype: float32, engine: persistent}}
 reward: {{batch_size: 4, micro_batch_size: 2, lora: {{r: 4, alpha: 8}}, truncated: match}}
 policy: {{batch_size: 4, micro_batch_size: 2, lora: {{r: 4, alpha: 8}}}}
-evaluation: {{prompts: {prompts}, hidden_reward: vader, base: false}}
 launch: {{tensorboard: false}}
 """
 
 
 def test_a_whole_round_under_torchrun(tmp_path):
     """Two supervisors; every phase's children form a group of their own; ranks share sampling."""
-    from tiny import write_prompts, write_trained_model
-
     config = tmp_path / "tiny.yaml"
     config.write_text(
         CONFIG.format(
             run=tmp_path / "run",
             model=write_trained_model(tmp_path / "model"),
             demonstrations=write_demonstrations(tmp_path / "demonstrations.jsonl", rows=9),
-            prompts=write_prompts(tmp_path / "prompts.jsonl", rows=3),
         )
     )
     align = [*TORCHRUN, str(ROOT / "recipes/align.py"), str(config)]
-    wrong = launch([*align, "reward.micro_batch_size=4"])
-    assert wrong.returncode != 0
-    assert "reward.batch_size=4 cannot be split over 2 processes" in wrong.stderr
     done = launch(align)
     run = tmp_path / "run"
     assert (run / "results.json").exists(), done.stderr[-4000:]
@@ -242,8 +246,6 @@ def test_a_whole_round_under_torchrun(tmp_path):
     record = json.loads((run / "rounds/0000/metrics.json").read_text())
     assert record["reward/processes"] == record["policy/processes"] == 2
     assert json.loads((run / "rounds/0000/manifest.json").read_text())["processes"] == 2
-    from irl_align.llm.generation.samples import read_samples
-
     samples = read_samples(run / "rounds/0000/samples" / SAMPLES_NAME)
     assert [s.id for s in samples] == [f"d{i}" for i in range(9)], "shared out, put back in order"
     assert all(len(s.completions) == 6 for s in samples)

@@ -6,6 +6,7 @@ Alg. 12; AIHF when human pairs are mixed in). Before round 0: the base model and
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from typing import Any
 
 from irl_align.core.callbacks import Callback
 from irl_align.core.config import to_dict
+from irl_align.core.errors import UserError
+from irl_align.core.files import atomic_write_json
 from irl_align.core.loggers import ConsoleLogger, Logger, TensorBoardLogger
 from irl_align.core.protocols import Codecs, FolderCodec, Metrics, PhaseContext
 from irl_align.core.run import RunDirectory
@@ -269,6 +272,20 @@ def write_report_quietly(path: Path) -> None:
         say(f"report not written: {type(error).__name__}: {error}")
 
 
+def _check_same_data(run: RunDirectory, hashes: Mapping[str, str]) -> None:
+    """A run goes on with the data that it started with, or not at all."""
+    record = run.path / "data.json"
+    if record.exists():
+        before = json.loads(record.read_text(encoding="utf-8"))
+        changed = sorted(role for role in hashes if before.get(role) != hashes[role])
+        if changed:
+            raise UserError(
+                f"{run.path}: the content of {', '.join(changed)} changed since this run started; "
+                "put the file back as it was, or choose a new run_dir"
+            )
+    atomic_write_json(record, dict(hashes))
+
+
 def align(config: AlignConfig) -> Path:
     """Run or resume `config` under whatever launcher started this process; the run's folder."""
     generation = GenerationPhase()
@@ -283,6 +300,7 @@ def align(config: AlignConfig) -> Path:
             hashes = {role: report.sha256 for role, report in preflight(config).items()}
             run = RunDirectory(path).open(to_dict(config), free_keys=FREE_KEYS)
             with run:
+                _check_same_data(run, hashes)
                 Alignment(config, launcher, run, hashes).train()
         else:
             launcher.follow()

@@ -71,7 +71,7 @@ def save_reward_model(
     `classifier` has its adapters merged. `probe`: up to 8 (prompt, response) whose scores are
     compared; expected scores are computed here in float32 from the weights as saved, so rounding
     to a `dtype` of bfloat16 is part of what was saved and not a difference. Raises
-    :class:`RewardSaveError` when a score differs by more than `tolerance` (default 1e-3 of the
+    :class:`RewardSaveError` when a score differs by more than `tolerance` (default 1e-4 of the
     scores' size) or when weights are missing or left over.
     """
     classifier.config.num_labels = 1
@@ -126,7 +126,7 @@ def verify_reload(
         (abs(a - b) for a, b in zip(expected, found["scores"], strict=True)), default=0.0
     )
     size = max((abs(x) for x in expected), default=0.0)
-    allowed = tolerance if tolerance is not None else 1e-3 * max(1.0, size)
+    allowed = tolerance if tolerance is not None else 1e-4 * max(1.0, size)
     if not difference <= allowed:
         raise RewardSaveError(
             f"{folder}: reloaded scores differ by {difference:.3g} (allowed {allowed:.3g}); "

@@ -70,7 +70,7 @@ def run_alone(
     )
     try:
         if launcher.is_main:
-            preflight(config)
+            preflight(config, [n for n in ("sft", "reward", "policy") if phase.endswith(n)])
             _run(config, launcher, out, work, phase, round)
         else:
             launcher.follow()

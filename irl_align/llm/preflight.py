@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from irl_align.core.errors import UserError
@@ -18,8 +19,11 @@ from irl_align.llm.models import PACKAGE_PREFIX, load_tokenizer
 __all__ = ["preflight"]
 
 
-def preflight(config: AlignConfig) -> dict[str, DataReport]:
-    """Check data, model, backend and batch sizes; reports of the data by role.
+def preflight(
+    config: AlignConfig, training: Sequence[str] = ("sft", "reward", "policy")
+) -> dict[str, DataReport]:
+    """Check data, model, backend and the batch sizes of the `training` phases that will run;
+    reports of the data by role.
 
     Raises :class:`UserError` on the first thing that would stop the run later.
     """
@@ -30,7 +34,7 @@ def preflight(config: AlignConfig) -> dict[str, DataReport]:
             "demonstrations.path=my.jsonl"
         )
     resolve_backend(config.sampling)
-    _check_batches(config)
+    _check_batches(config, training)
     found, report = load_demonstrations(
         demonstrations.path,
         split=demonstrations.split,
@@ -89,9 +93,9 @@ def _check_model(path: str, template: str | None) -> None:
         raise UserError(f"model.path={path}: no such folder")
 
 
-def _check_batches(config: AlignConfig) -> None:
+def _check_batches(config: AlignConfig, training: Sequence[str]) -> None:
     processes = world().size
-    for name in ("sft", "reward", "policy"):
+    for name in training:
         optim = getattr(config, name)
         if name == "sft" and not config.sft.enabled:
             continue

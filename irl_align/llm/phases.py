@@ -133,7 +133,9 @@ def _reward(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
 
 
 def _policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
-    from irl_align.llm.policy.online_dpo import fit_dpo
+    from irl_align.core.errors import UserError
+    from irl_align.llm.models import load_tokenizer
+    from irl_align.llm.policy.online_dpo import fit_dpo, split_over_long
     from irl_align.llm.policy.pairs import best_against_worst
 
     join_for(config.policy)
@@ -145,18 +147,19 @@ def _policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
         truncated=config.policy.truncated,
         pairs_per_prompt=config.policy.pairs_per_prompt,
     )
+    policy = PolicyRef.at(Path(job.inputs["policy"]))
+    tokenizer = load_tokenizer(policy.model, config.model)
+    pairs, dropped["over_max_length"] = split_over_long(pairs, tokenizer, config.policy.max_length)
     if world().is_main:
         rows = "".join(to_json(p.__dict__, indent=None) + "\n" for p in pairs)
         atomic_write_text(out / "pairs.jsonl", rows)
     if not pairs:
-        from irl_align.core.errors import UserError
-
         raise UserError(
             f"no prompt gave a pair of completions ({dict(dropped)}): raise "
-            "sampling.max_new_tokens, samples_per_prompt or temperature"
+            "sampling.max_new_tokens, samples_per_prompt, temperature or policy.max_length"
         )
     metrics = fit_dpo(
-        PolicyRef.at(Path(job.inputs["policy"])),
+        policy,
         PolicyRef.at(Path(job.inputs["sft"])),
         pairs,
         out,

@@ -12,6 +12,7 @@ from irl_align.llm.data.demonstrations import load_demonstrations
 from irl_align.llm.data.preferences import load_preferences
 from irl_align.llm.data.prompts import load_prompts
 from irl_align.llm.data.report import DataReport
+from irl_align.llm.data.schema import Message
 from irl_align.llm.distributed import world
 from irl_align.llm.generation.client import resolve_backend
 from irl_align.llm.models import PACKAGE_PREFIX, load_tokenizer
@@ -42,31 +43,31 @@ def preflight(
         on_bad_rows=demonstrations.on_bad_rows,  # type: ignore[arg-type]
     )
     reports = {"demonstrations": report}
-    for role, data in (
-        ("preferences", config.preferences),
-        ("heldout_preferences", config.evaluation.preferences),
+    # What training sees, and what only evaluation may see: (file, prompts).
+    trained = [(demonstrations.path, [d.prompt for d in found])]
+    held_out: list[tuple[str, list[tuple[Message, ...]]]] = []
+    for role, data, side in (
+        ("preferences", config.preferences, trained),
+        ("heldout_preferences", config.evaluation.preferences, held_out),
     ):
         if data.path is not None:
-            _, reports[role] = load_preferences(
+            pairs, reports[role] = load_preferences(
                 data.path,
                 split=data.split,
                 limit=data.limit,
                 on_bad_rows=data.on_bad_rows,  # type: ignore[arg-type]
             )
+            side.append((data.path, [p.prompt for p in pairs]))
+    for role, path, side in (
+        ("extra_prompts", config.sampling.extra_prompts, trained),
+        ("heldout_prompts", config.evaluation.prompts, held_out),
+    ):
+        if path is not None:
+            prompts, reports[role] = load_prompts(path)
+            side.append((path, [p.messages for p in prompts]))
     if config.reward.gamma_demo == 0 and "preferences" not in reports:
         raise UserError("reward.gamma_demo=0 needs preferences.path: nothing else to learn from")
-    if config.evaluation.prompts is not None:
-        held_out, reports["heldout_prompts"] = load_prompts(config.evaluation.prompts)
-        seen = {tuple((m["role"], m["content"]) for m in d.prompt) for d in found}
-        shared = [
-            p.id for p in held_out if tuple((m["role"], m["content"]) for m in p.messages) in seen
-        ]
-        if shared:
-            raise UserError(
-                f"{config.evaluation.prompts}: {len(shared)} held-out prompts are also prompts of "
-                f"{demonstrations.path} (first: {shared[0]}); take them out of one of the files, "
-                "or the evaluation would flatter the run"
-            )
+    _check_apart(trained, held_out)
     if config.evaluation.hidden_reward is not None:
         from irl_align.evaluation.hidden_reward import load_hidden_reward
 
@@ -75,6 +76,28 @@ def preflight(
         load_hidden_reward(config.evaluation.hidden_reward)
     _check_model(config.model.path, config.model.chat_template)
     return reports
+
+
+Prompts = Sequence[tuple[str, list[tuple[Message, ...]]]]
+
+
+def _check_apart(trained: Prompts, held_out: Prompts) -> None:
+    """No held-out prompt may be one that training sees, with an answer, a pair or bare."""
+
+    def text(prompt: tuple[Message, ...]) -> tuple[tuple[str, str], ...]:
+        return tuple((m["role"], m["content"]) for m in prompt)
+
+    for path, prompts in trained:
+        seen = {text(p) for p in prompts}
+        for other, candidates in held_out:
+            shared = [p for p in candidates if text(p) in seen]
+            if shared:
+                first = shared[0][-1]["content"][:80]
+                raise UserError(
+                    f"{other}: {len(shared)} held-out prompts are also prompts of {path} "
+                    f"(first: {first!r}); take them out of one of the files, or the evaluation "
+                    "would flatter the run"
+                )
 
 
 def _check_model(path: str, template: str | None) -> None:

@@ -374,3 +374,13 @@ def test_answer_logprobs_by_exact_enumeration():
         k3 = (torch.exp(-ratio) - 1 + ratio).sum(1)
         assert (k3 >= 0).all()
         assert (p * k3).sum().item() == pytest.approx(kl.item(), abs=1e-5)
+
+
+def test_pairs_over_max_length_are_left_out_and_counted(tokenizer):
+    from irl_align.llm.policy.online_dpo import split_over_long
+
+    prompt = ({"role": "user", "content": "say red"},)
+    short = PolicyPair("a", prompt, "good fish", "bad fish", 1.0)
+    long = PolicyPair("b", prompt, "good fish", "bad fish " * 40, 1.0)
+    assert split_over_long([short, long], tokenizer, 60) == ([short], 1)
+    assert split_over_long([short, long], tokenizer, 1000) == ([short, long], 0)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irl_align.core.errors import UserError
+from irl_align.llm.chat import render, response_tokens
 from irl_align.llm.data.schema import Demonstration
 from irl_align.llm.models import (
     adapter_base_dtype,
@@ -33,9 +34,11 @@ from irl_align.llm.training import (
 )
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from irl_align.llm.config import ModelConfig, PolicyConfig
 
-__all__ = ["fit_dpo", "make_dpo_trainer"]
+__all__ = ["fit_dpo", "make_dpo_trainer", "split_over_long"]
 
 
 def _rows(pairs: Sequence[PolicyPair]) -> list[dict[str, Any]]:
@@ -47,6 +50,18 @@ def _rows(pairs: Sequence[PolicyPair]) -> list[dict[str, Any]]:
         }
         for p in pairs
     ]
+
+
+def split_over_long(
+    pairs: Sequence[PolicyPair], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> tuple[list[PolicyPair], int]:
+    """(pairs that fit, number of those with a side over `max_length` tokens, prompt included)."""
+
+    def tokens(pair: PolicyPair, answer: str) -> int:
+        return len(response_tokens(tokenizer, render(tokenizer, pair.prompt, answer)))
+
+    fit = [p for p in pairs if max(tokens(p, p.chosen), tokens(p, p.rejected)) <= max_length]
+    return fit, len(pairs) - len(fit)
 
 
 def make_dpo_trainer(
@@ -75,7 +90,7 @@ def make_dpo_trainer(
         beta=config.beta,
         loss_type=[config.loss_type],
         label_smoothing=config.label_smoothing,
-        max_length=config.max_length,
+        max_length=None,  # TRL would cut in silence; `split_over_long` has left the long out
     )
     tokenizer = load_tokenizer(policy.model, model_config)
     keep_sft = config.reference == "sft"

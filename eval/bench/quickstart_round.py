@@ -24,7 +24,7 @@ from irl_align.llm.phases import SAMPLES_NAME, load_training_data
 
 __all__ = ["run"]
 
-PROMPTS = 32
+PROMPTS = 64
 
 
 def _ours() -> dict[str, float]:
@@ -33,6 +33,7 @@ def _ours() -> dict[str, float]:
     config = quickstart(
         f"run_dir={path}",
         f"model.path={base_model()}",
+        "model.chat_template=null",
         f"demonstrations.limit={PROMPTS}",
         "rounds=1",
         "sft.enabled=false",

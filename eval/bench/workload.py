@@ -19,8 +19,9 @@ def quickstart(*overrides: str) -> AlignConfig:
 
 
 def base_model() -> Path:
-    """SmolLM2-135M-Instruct as a folder, converted once."""
-    folder = FOLDER / "smollm2"
+    """The quickstart's model with its chat template as a folder, converted once."""
+    model = quickstart().model
+    folder = FOLDER / f"smollm2-{Path(model.chat_template or 'own').stem}"
     if not (folder / "config.json").exists():
-        import_package_model(quickstart().model.path, folder)
+        import_package_model(model.path, folder, template=model.chat_template)
     return folder

@@ -164,9 +164,11 @@ class RewardConfig(OptimConfig):
     gamma_demo: float = 1.0
     alpha_pref: float = 1.0
     samples_per_demonstration: Optional[int] = None  # None: all completions of the prompt
+    choose: str = "first"  # which of them: the first, or near_length (to the demonstration's)
     earlier_rounds: int = 0  # pairs of this many earlier rounds are fitted again
     warm_start: bool = True  # theta starts at theta_t; false refits from the SFT body
     init_from: Optional[str] = None  # body of r_0; None: the SFT policy
+    head: str = "probe"  # where theta's score head starts: a linear probe of the body, or zero
     max_length: int = 1024
     truncated: str = "drop"  # drop: unfinished completions form no pair; match: cut the demo too
     holdout: float = 0.1  # share of prompts kept out of the fit, for accuracy and early stop
@@ -179,6 +181,8 @@ class RewardConfig(OptimConfig):
         super().__post_init__()
         _choice("objective", self.objective, ("contrast", "pairwise_logistic", "residual_logistic"))
         _choice("truncated", self.truncated, ("drop", "match"))
+        _choice("choose", self.choose, ("first", "near_length"))
+        _choice("head", self.head, ("probe", "zero"))
         _choice("save_dtype", self.save_dtype, ("float32", "bfloat16"))
         _positive(self, "beta")
         if self.gamma_demo < 0 or self.alpha_pref < 0:

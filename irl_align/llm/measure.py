@@ -36,7 +36,8 @@ def measure(config: AlignConfig, job: PhaseJob) -> dict[str, float]:
 
     Inputs: `completions` (folder with this policy's completions of the held-out prompts, scores
     are added to the file), and for a round `policy`, `sft`, `reward`, `baseline` (folder of the
-    SFT policy's completions) and `pairs` (folder of the completions that hidden pairs come from).
+    SFT policy's completions) and `pairs` (folder of the base model's completions; hidden pairs
+    are formed among those and the baseline's).
     """
     folder = Path(job.inputs["completions"])
     metrics: dict[str, float] = {}
@@ -117,7 +118,7 @@ def _measure_reward(
         shared_prefix=config.reward.shared_prefix,
     )
     if hidden and "pairs" in job.inputs:
-        source = read_samples(Path(job.inputs["pairs"]) / COMPLETIONS_NAME)
+        source = _pooled([job.inputs["pairs"], job.inputs.get("baseline", job.inputs["pairs"])])
         _add_reward(scorer, source)
         metrics |= _hidden_accuracy(source)
     if completions:
@@ -138,6 +139,19 @@ def _measure_reward(
     del scorer
     gc.collect()
     return metrics
+
+
+def _pooled(folders: Sequence[str]) -> list[PromptSamples]:
+    """The answers of all `folders` by prompt: those of the base model and of SFT, which stay the
+    same in every round, so that accuracies of rounds compare."""
+    merged: dict[str, PromptSamples] = {}
+    for folder in dict.fromkeys(folders):
+        for item in read_samples(Path(folder) / COMPLETIONS_NAME):
+            if item.id in merged:
+                merged[item.id].completions += item.completions
+            else:
+                merged[item.id] = item
+    return list(merged.values())
 
 
 def _add_reward(scorer: Any, samples: Sequence[PromptSamples]) -> None:

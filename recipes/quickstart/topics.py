@@ -24,7 +24,7 @@ def prompts(count: int, seed: int = 0) -> list[str]:
     """`count` different prompts in an order that depends on `seed` alone."""
     things = list(dict.fromkeys(THINGS.split()))
     pairs = [
-        f"Write one short sentence about {side} {thing}." for thing in things for side in SIDES
+        f"Describe the mood of {side} {thing} in five words." for thing in things for side in SIDES
     ]
     random.Random(seed).shuffle(pairs)
     if count > len(pairs):

@@ -5,8 +5,14 @@ from __future__ import annotations
 import pytest
 
 from irl_align.llm.data.schema import Preference
-from irl_align.llm.generation.samples import Completion, PromptSamples
-from irl_align.llm.measure import _against, _hidden_accuracy, preference_accuracy
+from irl_align.llm.generation.samples import Completion, PromptSamples, write_samples
+from irl_align.llm.measure import (
+    COMPLETIONS_NAME,
+    _against,
+    _hidden_accuracy,
+    _pooled,
+    preference_accuracy,
+)
 
 
 def item(identity: str, *rows: tuple[float, float, str]) -> PromptSamples:
@@ -29,6 +35,18 @@ def test_hidden_accuracy_counts_pairs_ties_and_finished_answers_only():
     assert metrics["eval/reward_pairs"] == 3
     assert metrics["eval/reward_accuracy"] == pytest.approx(1 / 3)
     assert metrics["eval/reward_ties"] == pytest.approx(1 / 3)
+
+
+def test_hidden_pairs_come_from_all_given_policies_answers(tmp_path):
+    base, sft = ([item("a", (h, 0.0, "stop"))] for h in (0.1, 0.4))
+    sft.append(item("b", (0.2, 0.0, "stop")))
+    for name, samples in (("base", base), ("sft", sft)):
+        write_samples(tmp_path / name / COMPLETIONS_NAME, samples)
+    found = _pooled([str(tmp_path / "base"), str(tmp_path / "sft")])
+    hidden = {s.id: [c.scores["hidden_reward"] for c in s.completions] for s in found}
+    assert hidden == {"a": [0.1, 0.4], "b": [0.2]}
+    alone = _pooled([str(tmp_path / "sft")] * 2)
+    assert [len(s.completions) for s in alone] == [1, 1]
 
 
 def test_no_pair_gives_no_number():

@@ -72,6 +72,19 @@ def test_limit_counts_kept_completions(tokenise):
     assert groups[0].texts[1:] == [tokenise(PROMPT, "bad"), tokenise(PROMPT, "cold")]
 
 
+def test_near_length_keeps_the_completions_nearest_to_the_demonstration(tokenise):
+    texts = ["bad", "cold fish tree", "red fish tree house bad good", "warm bad fish"]
+    samples = sampled(*((text, True) for text in texts))
+    groups, _ = build_demo_groups(
+        [demo()], samples, tokenise, max_length=99, limit=2, choose="near_length"
+    )
+    size = len(tokenise(PROMPT, "good red fish"))
+    distance = [abs(len(tokenise(PROMPT, text)) - size) for text in texts]
+    kept = [texts.index(text) for text in ("cold fish tree", "warm bad fish")]
+    assert max(distance[i] for i in kept) < min(distance[i] for i in range(4) if i not in kept)
+    assert groups[0].texts[1:] == [tokenise(PROMPT, texts[i]) for i in kept]
+
+
 def test_a_demonstration_without_any_pair_is_counted_once(tokenise):
     groups, dropped = build_demo_groups(
         [demo()], sampled(("good red fish", True)), tokenise, max_length=99

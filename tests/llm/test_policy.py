@@ -19,6 +19,7 @@ from irl_align.llm.generation.samples import Completion, PromptSamples
 from irl_align.llm.models import load_causal_lm, load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef
 from irl_align.llm.policy.kl import answer_logprobs, kl_estimates
+from irl_align.llm.policy.fused_head import completions_only
 from irl_align.llm.policy.online_dpo import fit_dpo, make_dpo_trainer
 from irl_align.llm.policy.pairs import PolicyPair, best_against_worst
 from irl_align.llm.policy.sft import fit_sft
@@ -199,6 +200,41 @@ def loss_at_start(policy, sft, tmp_path, **changes) -> float:
         return float(trainer.compute_loss(trainer.model, batch))
 
 
+def test_completions_only_changes_no_loss_and_no_gradient(sft, improved, tmp_path, monkeypatch):
+    """TRL's fused layer projects fewer positions; what is learned from them is the same."""
+    from trl.trainer import utils
+
+    trainer = make_dpo_trainer(
+        improved[0], sft[0], PAIRS, policy_config(), MODEL, seed=1, scratch=tmp_path
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    projected: list[int] = []
+    apply = utils._ChunkedLogProbFunction.apply
+    monkeypatch.setattr(
+        utils._ChunkedLogProbFunction,
+        "apply",
+        lambda hidden, *rest: projected.append(len(hidden)) or apply(hidden, *rest),
+    )
+
+    def loss_and_gradient() -> tuple[float, torch.Tensor]:
+        trainer.model.zero_grad()
+        loss = trainer.compute_loss(trainer.model, dict(batch))
+        loss.backward()
+        gradients = [p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]
+        return loss.item(), torch.cat(gradients)
+
+    loss, gradient = loss_and_gradient()
+    with completions_only(torch.device("cpu")):
+        compact_loss, compact_gradient = loss_and_gradient()
+    assert compact_loss == pytest.approx(loss, abs=1e-6)
+    torch.testing.assert_close(compact_gradient, gradient, atol=1e-5, rtol=1e-4)
+    assert gradient.abs().max() > 1e-4
+    # policy and reference: all positions but the last, then those of the answers alone
+    labelled = int(batch["completion_mask"][:, 1:].sum())
+    assert projected == [batch["input_ids"][:, 1:].numel()] * 2 + [labelled] * 2
+    assert labelled < batch["input_ids"][:, 1:].numel()
+
+
 def test_sft_learns_and_leaves_a_probe(sft, trained_folder, demonstrations):
     ref, metrics = sft
     assert metrics["sft/demonstrations"] == 8
@@ -377,7 +413,8 @@ def test_answer_logprobs_by_exact_enumeration():
 
 
 def test_pairs_over_max_length_are_left_out_and_counted(tokenizer):
-    from irl_align.llm.policy.online_dpo import split_over_long
+    from irl_align.llm.policy.fused_head import completions_only
+from irl_align.llm.policy.online_dpo import split_over_long
 
     prompt = ({"role": "user", "content": "say red"},)
     short = PolicyPair("a", prompt, "good fish", "bad fish", 1.0)

@@ -26,6 +26,7 @@ from irl_align.llm.models import (
     lora_config,
 )
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
+from irl_align.llm.policy.fused_head import completions_only
 from irl_align.llm.policy.pairs import PolicyPair
 from irl_align.llm.training import (
     run_training,
@@ -156,7 +157,8 @@ def fit_dpo(
 ) -> dict[str, float]:
     """Improve `policy` on `pairs` and save pi_{t+1} into `out`; returns `policy/*` metrics."""
     trainer = make_dpo_trainer(policy, sft, pairs, config, model_config, seed=seed, scratch=scratch)
-    metrics = run_training(trainer, "policy", out, description="online DPO")
+    with completions_only(trainer.args.device):
+        metrics = run_training(trainer, "policy", out, description="online DPO")
     start = _start(policy, sft, config)
     save_policy(
         trainer.accelerator.unwrap_model(trainer.model),

@@ -70,6 +70,7 @@ def build_demo_groups(
     max_length: int,
     truncated: str = "drop",
     limit: int | None = None,
+    choose: str = "first",
 ) -> tuple[list[PairGroup], Counter[str]]:
     """Pair each demonstration with its prompt's completions.
 
@@ -77,7 +78,9 @@ def build_demo_groups(
     over `max_length` tokens with their prompt; demonstrations that are over-long or left without
     a completion. `truncated="match"` keeps a cut-off completion in a group of its own, where the
     demonstration is cut to the same length and both are rendered open: whether a text is
-    finished then tells the two apart in no pair.
+    finished then tells the two apart in no pair. Of more than `limit` usable completions the
+    first are kept, or (`choose="near_length"`) those nearest to the demonstration in length, so
+    that length tells little and the reward has to find something else.
     """
     groups: list[PairGroup] = []
     dropped: Counter[str] = Counter()
@@ -92,7 +95,7 @@ def build_demo_groups(
             continue
         texts: list[list[int]] = []
         for completion in found.completions:
-            if limit is not None and len(texts) >= limit:
+            if choose == "first" and limit is not None and len(texts) >= limit:
                 break
             if not completion.text:
                 dropped["empty_completion"] += 1
@@ -115,11 +118,19 @@ def build_demo_groups(
                 dropped["completion_over_max_length"] += 1
                 continue
             texts.append(text)
+        if choose == "near_length" and limit is not None:
+            texts = _nearest(texts, len(demo_text), limit)
         if texts:
             groups.append(PairGroup(demo.id, "demo", [demo_text, *texts]))
         elif not groups or groups[-1].id != demo.id:
             dropped["no_completion"] += 1
     return groups, dropped
+
+
+def _nearest(texts: list[list[int]], length: int, limit: int) -> list[list[int]]:
+    """The `limit` texts nearest to `length` tokens, in the order they came."""
+    near = sorted(range(len(texts)), key=lambda i: abs(len(texts[i]) - length))[:limit]
+    return [texts[i] for i in sorted(near)]
 
 
 def _matched(

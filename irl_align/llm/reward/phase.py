@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from irl_align.core.errors import UserError
 from irl_align.core.files import atomic_write_json
@@ -19,6 +21,7 @@ from irl_align.llm.data.schema import Demonstration, Preference
 from irl_align.llm.distributed import barrier, world
 from irl_align.llm.generation.samples import PromptSamples
 from irl_align.llm.models import add_adapters, load_tokenizer, whole_model
+from irl_align.llm.reward.head import probe_head
 from irl_align.llm.reward.learner import fit_reward, group_accuracy, score_groups
 from irl_align.llm.reward.pairs import (
     PairGroup,
@@ -78,6 +81,10 @@ def fit_reward_phase(
     if config.objective == "residual_logistic" and start is not None:
         _record_previous_scores(start, fit, config, model_config)
 
+    head = None
+    if start is None and config.head == "probe":
+        head = _probe(body, tokenizer, fit, config, model_config, seed)
+
     arguments = training_arguments(config, model_config, seed=seed, scratch=scratch)
 
     def build() -> Any:
@@ -86,6 +93,7 @@ def fit_reward_phase(
             dtype=model_config.train_dtype,
             attn_implementation=model_config.attn_implementation,
             new_head=start is None,
+            head=head,
         )
         model.config.pad_token_id = tokenizer.pad_token_id
         if config.lora is None:
@@ -145,6 +153,7 @@ def _groups(
                 max_length=config.max_length,
                 truncated=config.truncated,
                 limit=config.samples_per_demonstration,
+                choose=config.choose,
             )
             groups += found
             dropped += lost
@@ -173,6 +182,24 @@ def _record_previous_scores(
     )
     for group, scores in zip(demo, score_groups(frozen, demo), strict=True):
         group.previous = scores
+
+
+def _probe(
+    body: Path,
+    tokenizer: Any,
+    groups: Sequence[PairGroup],
+    config: RewardConfig,
+    model_config: ModelConfig,
+    seed: int,
+) -> Tensor:
+    """The head's start, by a plain copy of the body that is gone before training begins."""
+    classifier: Any = load_classifier(body, dtype=model_config.train_dtype, new_head=True)
+    classifier.config.pad_token_id = tokenizer.pad_token_id
+    classifier.to("cuda" if torch.cuda.is_available() else "cpu")
+    frozen = RewardScorer(
+        classifier, tokenizer, bf16=model_config.bf16, shared_prefix=config.shared_prefix
+    )
+    return probe_head(frozen, groups, seed)
 
 
 def _measure(

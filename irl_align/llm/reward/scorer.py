@@ -8,12 +8,14 @@ that is no padding), so both give the same number.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from irl_align.core.errors import UserError
@@ -116,6 +118,18 @@ class ScoreReader(nn.Module):
         end_rows: Tensor,
         end_columns: Tensor,
     ) -> Tensor:
+        ends = self._features(input_ids, position_ids, attention_mask, end_rows, end_columns)
+        scores: Tensor = self.classifier.score(ends)
+        return scores.float().squeeze(-1)
+
+    def _features(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        attention_mask: Tensor,
+        end_rows: Tensor,
+        end_columns: Tensor,
+    ) -> Tensor:
         body = self.classifier.base_model
         hidden = body(
             input_ids=input_ids,
@@ -123,9 +137,11 @@ class ScoreReader(nn.Module):
             attention_mask=attention_mask,
             use_cache=False,
         ).last_hidden_state  # [B, L, H]
-        ends = hidden[end_rows, end_columns]  # [R, H]
-        scores: Tensor = self.classifier.score(ends)
-        return scores.float().squeeze(-1)
+        ends: Tensor = hidden[end_rows, end_columns]  # [R, H]
+        return ends
+
+    def read_features(self, batch: PackedBatch) -> Tensor:
+        return self._features(*batch.tensors())
 
     def read(self, batch: PackedBatch) -> Tensor:
         scores: Tensor = self(*batch.tensors())
@@ -225,11 +241,29 @@ class RewardScorer:
         keys: dict[str, int] = {}
         return [keys.setdefault(json.dumps([dict(m) for m in p]), len(keys)) for p in prompts]
 
-    @torch.no_grad()
     def score_tokens(
         self, tokens: Sequence[Sequence[int]], group_of: Sequence[int], *, batch_size: int = 32
     ) -> list[float]:
         """Scores of tokenised texts; texts with the same `group_of` share their prompt."""
+        rows = self._read(self.reader.read, tokens, group_of, batch_size)
+        return [float(row) for row in rows]
+
+    def features_of_tokens(
+        self, tokens: Sequence[Sequence[int]], group_of: Sequence[int], *, batch_size: int = 32
+    ) -> list[NDArray[np.float32]]:
+        """What the head sees of each text: the body's last hidden state at its last token, [H]."""
+        rows = self._read(self.reader.read_features, tokens, group_of, batch_size)
+        return [row.numpy() for row in rows]
+
+    @torch.no_grad()
+    def _read(
+        self,
+        forward: Callable[[PackedBatch], Tensor],
+        tokens: Sequence[Sequence[int]],
+        group_of: Sequence[int],
+        batch_size: int,
+    ) -> list[Tensor]:
+        """`forward`'s row for each text, in the order given, in batches of like length."""
         members: dict[int, list[int]] = {}
         for index, group in enumerate(group_of):
             members.setdefault(group, []).append(index)
@@ -239,7 +273,7 @@ class RewardScorer:
             step = batch_size if self.shared_prefix else 1
             chunks += [indices[i : i + step] for i in range(0, len(indices), step)]
         chunks.sort(key=lambda c: packed_length([tokens[i] for i in c]), reverse=True)
-        scores = [0.0] * len(tokens)
+        found: dict[int, Tensor] = {}
         was_training = self.reader.training
         self.reader.eval()
         batch: list[list[int]] = []
@@ -254,12 +288,11 @@ class RewardScorer:
                 shared_prefix=self.shared_prefix,
             ).to(self.device)
             with autocast(self.device, self.bf16):
-                values = self.reader.read(packed).tolist()
-            for index, value in zip((i for c in batch for i in c), values, strict=True):
-                scores[index] = value
+                rows = forward(packed).float().cpu()
+            found |= zip((i for c in batch for i in c), rows, strict=True)
             batch = []
         self.reader.train(was_training)
-        return scores
+        return [found[i] for i in range(len(tokens))]
 
 
 def load_classifier(
@@ -268,12 +301,13 @@ def load_classifier(
     dtype: str = "float32",
     attn_implementation: str = "sdpa",
     new_head: bool = False,
+    head: Tensor | None = None,
 ) -> PreTrainedModel:
     """A sequence classifier with one label, or a clear error.
 
-    `new_head`: `path` is a language model whose body starts a reward model; the head is zero, so
-    that r_0 = 0 exactly (pi_ref exp(r_0 / beta) is the reference, and the first residual fit is
-    the plain logistic one).
+    `new_head`: `path` is a language model whose body starts a reward model. Its head is `head`
+    [1, H], or zero: r_0 = 0 exactly (pi_ref exp(r_0 / beta) is the reference, and the first residual
+    fit is the plain logistic one).
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -298,6 +332,8 @@ def load_classifier(
         if new_head and foreign:
             with gathered(classifier.score.parameters(), write=True):
                 torch.nn.init.zeros_(classifier.score.weight)
+                if head is not None and classifier.score.weight.shape == head.shape:
+                    classifier.score.weight.data.copy_(head)
     except UserError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -80,10 +80,12 @@ def test_one_group_is_enough():
 def groups(tokenizer):
     generator = np.random.default_rng(0)
     prompt = generator.integers(5, 40, size=4).tolist()
-    return [
-        PairGroup(f"{i}", "demo", [prompt + generator.integers(5, 40, size=n).tolist() for n in sizes])
-        for i, sizes in enumerate([(3, 5), (6, 2, 4), (1, 1), (7, 3)])
-    ]  # fmt: skip
+
+    def texts(*sizes):
+        return [prompt + generator.integers(5, 40, size=n).tolist() for n in sizes]
+
+    sizes = [(3, 5), (6, 2, 4), (1, 1), (7, 3)]
+    return [PairGroup(str(i), "demo", texts(*of)) for i, of in enumerate(sizes)]
 
 
 def test_features_times_head_are_the_scores(classifier, tokenizer, groups):

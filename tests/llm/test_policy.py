@@ -18,8 +18,8 @@ from irl_align.llm.generation.probe import LogprobProbe
 from irl_align.llm.generation.samples import Completion, PromptSamples
 from irl_align.llm.models import load_causal_lm, load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef
-from irl_align.llm.policy.kl import answer_logprobs, kl_estimates
 from irl_align.llm.policy.fused_head import completions_only
+from irl_align.llm.policy.kl import answer_logprobs, kl_estimates
 from irl_align.llm.policy.online_dpo import fit_dpo, make_dpo_trainer
 from irl_align.llm.policy.pairs import PolicyPair, best_against_worst
 from irl_align.llm.policy.sft import fit_sft
@@ -413,8 +413,7 @@ def test_answer_logprobs_by_exact_enumeration():
 
 
 def test_pairs_over_max_length_are_left_out_and_counted(tokenizer):
-    from irl_align.llm.policy.fused_head import completions_only
-from irl_align.llm.policy.online_dpo import split_over_long
+    from irl_align.llm.policy.online_dpo import split_over_long
 
     prompt = ({"role": "user", "content": "say red"},)
     short = PolicyPair("a", prompt, "good fish", "bad fish", 1.0)

@@ -110,8 +110,8 @@ def _solve(rows: Tensor, row_weights: Tensor, l2: float) -> Tensor:
     def closure() -> Tensor:
         optimiser.zero_grad()
         loss = _pair_loss(rows @ w, row_weights) + l2 * (w**2).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimiser.step(closure)  # type: ignore[arg-type]
+    optimiser.step(closure)
     return w.detach()

@@ -306,8 +306,8 @@ def load_classifier(
     """A sequence classifier with one label, or a clear error.
 
     `new_head`: `path` is a language model whose body starts a reward model. Its head is `head`
-    [1, H], or zero: r_0 = 0 exactly (pi_ref exp(r_0 / beta) is the reference, and the first residual
-    fit is the plain logistic one).
+    [1, H], or zero: r_0 = 0 exactly (pi_ref exp(r_0 / beta) is the reference, and the first
+    residual fit is the plain logistic one).
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 

@@ -30,7 +30,10 @@ def main() -> int:
     parser.add_argument(
         "--body", type=Path, required=True, help="the policy whose body a first reward model takes"
     )
-    parser.add_argument("--reward", type=Path, help="r_t's folder; without it r_t = 0")
+    parser.add_argument(
+        "--reward", type=Path, nargs="+", default=[], metavar="FOLDER",
+        help="the rewards that those policies answered to, r_t first; missing: r_0 = 0",
+    )  # fmt: skip
     parser.add_argument("--round", type=int, default=0, help="for seed and record (default 0)")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
@@ -43,14 +46,20 @@ def main() -> int:
     config = load_config(AlignConfig, arguments.config, arguments.overrides)
     newest, *earlier = (input_folder("--samples", s, SAMPLES_NAME) for s in arguments.samples)
     inputs = {"samples": newest, "body": input_folder("--body", arguments.body)}
-    if arguments.reward is not None:
-        folder = arguments.reward
-        inputs["reward"] = input_folder(
-            "--reward", folder / "model" if (folder / "model").is_dir() else folder, "config.json"
-        )
+    rewards = [
+        input_folder("--reward", f / "model" if (f / "model").is_dir() else f, "config.json")
+        for f in arguments.reward
+    ]
+    if rewards:
+        inputs["reward"] = rewards[0]
 
     def work(bench: PhaseBench) -> dict[str, float]:
-        return bench.run("reward", inputs, earlier_samples=[str(e.resolve()) for e in earlier])
+        return bench.run(
+            "reward",
+            inputs,
+            earlier_samples=[str(e.resolve()) for e in earlier],
+            earlier_rewards=[str(r.resolve()) for r in rewards[1:]],
+        )
 
     run_alone(config, arguments.out, work, phase="reward", round=arguments.round)
     return 0

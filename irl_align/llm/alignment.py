@@ -136,9 +136,19 @@ class Alignment(Callback):
         if reward is not None:
             inputs["reward"] = reward / "model"
         first = max(0, ctx.round - self.config.reward.earlier_rounds)
-        earlier = [str(self.run.phase_folder(k, "sample")) for k in range(first, ctx.round)]
+        earlier = range(ctx.round - 1, first - 1, -1)
         job = self._job(
-            "reward", inputs, ctx.folder, ctx.seed, ctx.round, earlier_samples=earlier[::-1]
+            "reward",
+            inputs,
+            ctx.folder,
+            ctx.seed,
+            ctx.round,
+            earlier_samples=[str(self.run.phase_folder(k, "sample")) for k in earlier],
+            # pi_k answered to r_k, which round k - 1 fitted; r_0 = 0 is no folder.
+            earlier_rewards=[
+                str(self.run.phase_folder(k - 1, "reward") / "model") if k else None
+                for k in earlier
+            ],
         )
         return ctx.folder, self.launcher.run(job)
 

@@ -128,6 +128,7 @@ class SamplingConfig:
 
     backend: str = "auto"  # auto: vllm when it is installed, else hf
     samples_per_prompt: int = 8
+    prompts_per_round: Optional[int] = None  # None: all; else the next so many each round
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 256
@@ -148,6 +149,8 @@ class SamplingConfig:
         _choice("backend", self.backend, ("auto", "vllm", "hf", "endpoint"))
         _choice("engine", self.engine, ("fresh", "persistent"))
         _choice("dtype", self.dtype, ("bfloat16", "float16", "float32"))
+        if self.prompts_per_round is not None:
+            _positive(self, "prompts_per_round")
         _positive(self, "samples_per_prompt", "max_new_tokens", "max_prompt_tokens", "batch_size")
         if self.temperature < 0:
             raise ValueError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
@@ -191,11 +194,6 @@ class RewardConfig(OptimConfig):
             raise ValueError("gamma_demo and alpha_pref are both 0: nothing to learn from")
         if not 0 <= self.holdout < 1:
             raise ValueError(f"holdout is {self.holdout}; it must be in [0, 1)")
-        if self.earlier_rounds and self.objective == "residual_logistic":
-            raise ValueError(
-                "earlier_rounds needs another objective: residual_logistic already keeps what "
-                "earlier rounds learned, and its increment is against the newest policy only"
-            )
         if not self.warm_start and self.objective == "residual_logistic":
             raise ValueError(
                 "residual_logistic fits an increment on r_t and needs warm_start=true; "

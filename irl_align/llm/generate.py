@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from irl_align.core.errors import UserError
 from irl_align.core.seeding import derive_seed
 from irl_align.llm.config import AlignConfig
@@ -27,8 +29,13 @@ from irl_align.llm.policy.artefacts import PolicyRef
 __all__ = ["GenerationPhase", "heldout_prompts", "merge_parts", "training_prompts"]
 
 
-def training_prompts(config: AlignConfig) -> list[Prompt]:
-    """The demonstrations' prompts, then those without a demonstration (policy improvement only)."""
+def training_prompts(config: AlignConfig, round: int = 0) -> list[Prompt]:
+    """The prompts of one round: the demonstrations', then those without a demonstration (policy
+    improvement only).
+
+    With `sampling.prompts_per_round` a round takes the next stretch of an order that the seed
+    drew, and begins again where that ends: reward and policy then meet fresh demonstrations.
+    """
     from irl_align.llm.phases import load_training_data
 
     demonstrations, _ = load_training_data(config)
@@ -36,7 +43,13 @@ def training_prompts(config: AlignConfig) -> list[Prompt]:
     if config.sampling.extra_prompts is not None:
         extra, _ = load_prompts(config.sampling.extra_prompts)
         prompts += [Prompt(f"extra-{p.id}", p.messages) for p in extra]
-    return prompts
+    wanted = config.sampling.prompts_per_round
+    if wanted is None or wanted >= len(prompts):
+        return prompts
+    seed = derive_seed(config.seed, round=0, phase="prompts")  # one order for the whole run
+    order = np.random.default_rng(seed).permutation(len(prompts))
+    taken = order[np.arange(round * wanted, (round + 1) * wanted) % len(prompts)]
+    return [prompts[i] for i in taken]
 
 
 def heldout_prompts(config: AlignConfig) -> list[Prompt]:
@@ -58,7 +71,7 @@ class GenerationPhase:
         if self._sampler is None:
             self._sampler = PolicySampler(sampling)
         held_out = job.name == "generate_heldout"
-        prompts = heldout_prompts(config) if held_out else training_prompts(config)
+        prompts = heldout_prompts(config) if held_out else training_prompts(config, job.round)
         policy = PolicyRef.at(Path(job.inputs["policy"]))
         settings = GenerationSettings(
             n=config.evaluation.samples_per_prompt if held_out else sampling.samples_per_prompt,

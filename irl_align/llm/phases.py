@@ -131,6 +131,7 @@ def _reward(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
         seed=job.seed,
         scratch=scratch,
         round_number=job.round,
+        earlier=[Path(r) if r else None for r in job.extra.get("earlier_rewards", [])],
     )
 
 

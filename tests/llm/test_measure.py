@@ -41,6 +41,7 @@ def test_hidden_pairs_come_from_all_given_policies_answers(tmp_path):
     base, sft = ([item("a", (h, 0.0, "stop"))] for h in (0.1, 0.4))
     sft.append(item("b", (0.2, 0.0, "stop")))
     for name, samples in (("base", base), ("sft", sft)):
+        (tmp_path / name).mkdir()
         write_samples(tmp_path / name / COMPLETIONS_NAME, samples)
     found = _pooled([str(tmp_path / "base"), str(tmp_path / "sft")])
     hidden = {s.id: [c.scores["hidden_reward"] for c in s.completions] for s in found}

@@ -62,7 +62,7 @@ def test_what_is_dropped_is_counted(tokenise):
         "cut_off": 1,
         "completion_over_max_length": 1,
         "demonstration_over_max_length": 1,
-        "no_completion": 1,
+        "not_sampled": 1,
     }
 
 

@@ -298,3 +298,39 @@ def test_template_less_body_stops_the_phase(data, tmp_path):
     with pytest.raises(UserError, match="no chat template"):
         fit(None, body, data, tmp_path / "out")
     assert not (tmp_path / "out" / "model").exists()
+
+
+def test_an_earlier_rounds_samples_are_fitted_against_its_own_reward(
+    saved, data, tmp_path, monkeypatch, model_folder
+):
+    """Round 1 with round 0's samples: r_1 frozen under the new ones, r_0 = 0 under the old."""
+    from irl_align.llm.reward import phase
+
+    class _Stop(Exception):
+        pass
+
+    seen: list = []
+
+    def stop(scorer, groups, held, *_):
+        seen.extend([groups, held])
+        raise _Stop
+
+    monkeypatch.setattr(phase, "fit_reward", stop)
+    demonstrations, samples = data
+    with pytest.raises(_Stop):
+        fit_reward_phase(
+            saved[0], model_folder, demonstrations, [samples, samples], (), tmp_path, SETTINGS,
+            ModelConfig(path=str(model_folder), bf16=False), seed=1, scratch=tmp_path / "scratch",
+            round_number=1, earlier=[None],
+        )  # fmt: skip
+    groups, held = seen
+    assert len(groups) % 2 == 0
+    new, old = groups[: len(groups) // 2], groups[len(groups) // 2 :]
+    assert [g.texts for g in new] == [g.texts for g in old]
+    assert all(g.previous == [] for g in old)
+    scorer = RewardScorer.load(saved[0])
+    for group in new:
+        scores = scorer.score_tokens(group.texts, [0] * len(group.texts))
+        assert group.previous == pytest.approx(scores, abs=1e-4)
+        assert any(abs(score) > 1e-3 for score in scores)
+    assert len({g.id for g in held}) == len(held)  # against the newest policy only

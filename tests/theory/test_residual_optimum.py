@@ -50,6 +50,27 @@ def test_residual_optimum(bandit, demo_kl, seed, beta):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
+def test_samples_of_all_rounds_agree_on_the_residual_optimum(bandit, seed):
+    """pi_j = pi_ref exp(r_j / beta): r_j + beta log demo / pi_j is the same reward for every j."""
+    problem, beta = bandit(seed), 0.7
+    generator = torch.Generator().manual_seed(seed)
+    rewards = [torch.zeros(8, dtype=torch.float64)]
+    rewards.append(torch.randn(8, generator=generator, dtype=torch.float64))
+
+    class _AllRounds:
+        def loss(self, objective, theta, samples, previous, beta):
+            return sum(
+                problem.loss(objective, theta, problem.policy_of(r, beta), r, beta) for r in rewards
+            )
+
+    found = optimum(_AllRounds(), "residual_logistic", None, rewards[0], beta)
+    expected = beta * (problem.demo / problem.reference).log()
+    torch.testing.assert_close(
+        up_to_a_constant(found), up_to_a_constant(expected), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_pairwise_optimum_forgets_the_previous_reward(bandit, demo_kl, seed):
     problem = bandit(seed)
     # A policy that is the demonstrations already: the optimum is constant, back to the reference.

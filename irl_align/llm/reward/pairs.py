@@ -75,18 +75,21 @@ def build_demo_groups(
     """Pair each demonstration with its prompt's completions.
 
     Dropped and counted: completions equal to the demonstration, cut off (`truncated="drop"`), or
-    over `max_length` tokens with their prompt; demonstrations that are over-long or left without
-    a completion. `truncated="match"` keeps a cut-off completion in a group of its own, where the
-    demonstration is cut to the same length and both are rendered open: whether a text is
-    finished then tells the two apart in no pair. Of more than `limit` usable completions the
-    first are kept, or (`choose="near_length"`) those nearest to the demonstration in length, so
-    that length tells little and the reward has to find something else.
+    over `max_length` tokens with their prompt; demonstrations that are over-long, were not sampled
+    or are left without a completion. `truncated="match"` keeps a cut-off completion in a group of
+    its own, where the demonstration is cut to the same length and both are rendered open: whether
+    a text is finished then tells the two apart in no pair. Of more than `limit` usable completions
+    the first are kept, or (`choose="near_length"`) those nearest to the demonstration in length,
+    so that length tells little and the reward has to find something else.
     """
     groups: list[PairGroup] = []
     dropped: Counter[str] = Counter()
     for demo in demonstrations:
         found = samples.get(demo.id)
-        if found is None or not found.completions:
+        if found is None:
+            dropped["not_sampled"] += 1  # another round's prompt
+            continue
+        if not found.completions:
             dropped["no_completion"] += 1
             continue
         demo_text = tokenise(demo.prompt, demo.response)

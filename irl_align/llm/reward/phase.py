@@ -63,23 +63,30 @@ def fit_reward_phase(
     seed: int,
     scratch: Path,
     round_number: int = 0,
+    earlier: Sequence[Path | None] = (),
 ) -> dict[str, float]:
     """Fit, save, verify and measure one reward model; every process calls it.
 
     `previous`: folder of r_t, None in round 0 (r_0 = 0). `body`: a language model whose body
-    starts the first one. `samples`: newest round first, then as many earlier ones as wanted.
+    starts the first one. `samples`: newest round first, then as many earlier ones as wanted, with
+    the folders `earlier` of the rewards r_j that their policies answered to (None or missing:
+    r_0 = 0). Under the residual objective samples of round j fit r_theta - r_j: where each policy
+    was its reward's optimum, r_j + beta log demo / pi_j is the same reward for every j.
     Writes `out/model`; returns `reward/*` metrics.
     """
     start = previous if previous is not None and config.warm_start else None
     tokenizer = load_tokenizer(start or body, model_config)
     tokenise = ConversationTokeniser(tokenizer)
-    groups, dropped = _groups(tokenise, demonstrations, samples, preferences, config)
-    fit, held = split_holdout([g for g in groups if g.kind == "demo"], config.holdout)
-    fit += [g for g in groups if g.kind == "preference"]
+    demo_groups, human, dropped = _groups(tokenise, demonstrations, samples, preferences, config)
+    split = [split_holdout(groups, config.holdout) for groups in demo_groups]
+    held = split[0][1] if split else []  # against the newest policy
+    if config.objective == "residual_logistic":
+        rewards = [start, *earlier]
+        for (of_round, _), frozen in zip(split, rewards, strict=False):
+            if frozen is not None and of_round:
+                _record_previous_scores(frozen, of_round, config, model_config)
+    fit = [g for of_round, _ in split for g in of_round] + human
     fit = weigh(fit, config.gamma_demo, config.alpha_pref)
-
-    if config.objective == "residual_logistic" and start is not None:
-        _record_previous_scores(start, fit, config, model_config)
 
     head = None
     if start is None and config.head == "probe":
@@ -141,8 +148,10 @@ def _groups(
     samples: Sequence[Sequence[PromptSamples]],
     preferences: Sequence[Preference],
     config: RewardConfig,
-) -> tuple[list[PairGroup], Counter[str]]:
-    groups: list[PairGroup] = []
+) -> tuple[list[list[PairGroup]], list[PairGroup], Counter[str]]:
+    """(demonstration groups of each round's samples, human pairs, what was dropped)."""
+    demo: list[list[PairGroup]] = []
+    human: list[PairGroup] = []
     dropped: Counter[str] = Counter()
     if config.gamma_demo > 0:
         for of_round in samples:
@@ -155,32 +164,30 @@ def _groups(
                 limit=config.samples_per_demonstration,
                 choose=config.choose,
             )
-            groups += found
+            demo.append(found)
             dropped += lost
     if config.alpha_pref > 0 and preferences:
-        found, lost = build_preference_groups(preferences, tokenise, max_length=config.max_length)
-        groups += found
+        human, lost = build_preference_groups(preferences, tokenise, max_length=config.max_length)
         dropped += lost
-    if not groups:
+    if not any(demo) and not human:
         raise UserError(
             f"the reward model has nothing to learn from: {dict(dropped)}. Raise "
             "sampling.max_new_tokens or reward.max_length, or set reward.truncated=match"
         )
-    return groups, dropped
+    return demo, human, dropped
 
 
 def _record_previous_scores(
     folder: Path, groups: Sequence[PairGroup], config: RewardConfig, model_config: ModelConfig
 ) -> None:
-    """r_t on every text of the demonstration groups (human pairs use the absolute reward)."""
-    demo = [g for g in groups if g.kind == "demo"]
+    """The frozen reward on every text of `groups` (human pairs use the absolute reward)."""
     frozen = RewardScorer.load(
         folder,
         dtype=model_config.train_dtype,
         bf16=model_config.bf16,
         shared_prefix=config.shared_prefix,
     )
-    for group, scores in zip(demo, score_groups(frozen, demo), strict=True):
+    for group, scores in zip(groups, score_groups(frozen, groups), strict=True):
         group.previous = scores
 
 

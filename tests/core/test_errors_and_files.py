@@ -119,9 +119,14 @@ def test_writing_piece_by_piece_is_atomic_too(tmp_path):
         assert not path.exists()
         file.write(b"two")
     assert path.read_bytes() == b"one two"
-    with pytest.raises(RuntimeError), files.atomic_open(path) as file:
-        file.write(b"half")
-        raise RuntimeError("killed")
+
+    def write_half():
+        with files.atomic_open(path) as file:
+            file.write(b"half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert path.read_bytes() == b"one two"
     assert os.listdir(tmp_path) == ["big.bin"]
 

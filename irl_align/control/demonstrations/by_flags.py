@@ -59,9 +59,10 @@ def split_by_flags(
     stops = np.nonzero(ends)[0] + 1
     starts = np.concatenate([[0], stops[:-1]])
     for start, stop in zip(starts, stops, strict=True):
-        observations = found["observations"][start:stop]
+        observations, last_place = found["observations"][start:stop], ""
         if following is not None:
             observations = np.concatenate([observations, following[stop - 1 : stop]])
+            last_place = f"{keys['next_observations']}[{stop - 1}"
         terminated = bool(terminals[stop - 1])
         file.trajectories.append(
             RawTrajectory(
@@ -70,7 +71,8 @@ def split_by_flags(
                 found["rewards"][start:stop] if "rewards" in found else None,
                 terminated,
                 bool(timeouts[stop - 1]) or not terminated,
-                first_row=int(start),
+                first_rows={"observations": int(start), "actions": int(start)},
+                last_place=last_place,
             )
         )
 

@@ -37,19 +37,21 @@ def split_by_length(file: RawFile, found: dict[str, AnyArray], source: str) -> N
             f"({count}, {found['observations'].shape[1]}): one row a trajectory"
         )
     ends = np.cumsum(lengths)
-    terminated, truncated = _end_flags(file, found, count, ends, source)
+    terminated, truncated = _end_flags(file, found, count, (steps,), (ends - 1,), source)
     for number, (start, end) in enumerate(zip(ends - lengths, ends, strict=True)):
+        first, last_place = int(start), ""
         if with_last:
-            first = int(start) + number
+            first += number
             observations = found["observations"][first : first + int(end - start) + 1]
         else:
-            first = int(start)
             observations = found["observations"][start:end]
             if final is not None:
-                observations = np.concatenate([observations, final[number : number + 1]])
+                last, last_place = final[number], f"{keys['final_observations']}[{number}"
             elif "next_observations" in found:
-                last = found["next_observations"][end - 1 : end]
-                observations = np.concatenate([observations, last])
+                last = found["next_observations"][end - 1]
+                last_place = f"{keys['next_observations']}[{end - 1}"
+            if last_place:
+                observations = np.concatenate([observations, last[None]])
         file.trajectories.append(
             RawTrajectory(
                 observations,
@@ -57,7 +59,8 @@ def split_by_length(file: RawFile, found: dict[str, AnyArray], source: str) -> N
                 found["rewards"][start:end] if "rewards" in found else None,
                 bool(terminated[number]),
                 bool(truncated[number]),
-                first_row=int(start),
+                first_rows={"observations": first, "actions": int(start)},
+                last_place=last_place,
             )
         )
 
@@ -72,35 +75,40 @@ def _lengths(lengths: AnyArray, key: str, source: str) -> AnyArray:
 
 
 def _end_flags(
-    file: RawFile, found: dict[str, AnyArray], count: int, ends: AnyArray | None, source: str
+    file: RawFile,
+    found: dict[str, AnyArray],
+    count: int,
+    per_step: tuple[int, ...],
+    last: tuple[AnyArray, ...],
+    source: str,
 ) -> tuple[AnyArray, AnyArray]:
-    """terminated [N] and truncated [N], from flags a trajectory or flags a step."""
-    flags: dict[str, AnyArray | None] = {"terminated": None, "truncated": None}
-    for name, per_step in (("terminated", "terminals"), ("truncated", "timeouts")):
-        if name in found:
-            flag = np.atleast_1d(found[name])
-            if flag.shape == (count,):
-                flags[name] = flag.astype(bool)
-            elif ends is not None and flag.shape == (ends[-1],):
-                flags[name] = flag[ends - 1].astype(bool)
-            else:
-                raise UserError(
-                    f"{source}: {file.keys[name]!r} has shape {flag.shape}, must be ({count},): "
-                    "one flag a trajectory"
-                )
-        elif per_step in found and ends is not None:
-            flags[name] = found[per_step][ends - 1].astype(bool)
-    terminated, truncated = flags["terminated"], flags["truncated"]
-    if terminated is None:
-        terminated = np.zeros(count, dtype=bool)
-        if truncated is None or not truncated.all():
-            file.warnings.append(
-                "nothing says which trajectories terminated (key 'terminated'); all are taken as "
-                "cut by a time limit"
+    """terminated [N] and truncated [N], from one flag a trajectory or one flag a step.
+
+    Flags a step have the shape `per_step`, and `last` is the index of the N last steps in them.
+    """
+    flags: dict[str, AnyArray] = {}
+    for name, other in (("terminated", "terminals"), ("truncated", "timeouts")):
+        key = next((key for key in (name, other) if key in found), None)
+        if key is None:
+            continue
+        flag = np.atleast_1d(found[key])
+        if flag.shape == (count,):
+            flags[name] = flag.astype(bool)
+        elif flag.shape == per_step:
+            flags[name] = flag[last].astype(bool)
+        else:
+            raise UserError(
+                f"{source}: {file.keys[key]!r} has shape {flag.shape}, must be ({count},), one "
+                f"flag a trajectory, or {per_step}, one a step"
             )
-    if truncated is None:
-        truncated = ~terminated
-    return terminated, truncated
+    if "terminated" not in flags and not flags.get("truncated", np.zeros(1)).all():
+        file.warnings.append(
+            "nothing says which trajectories terminated (key 'terminated'); all are taken as cut "
+            "by a time limit"
+        )
+    terminated = flags.get("terminated", np.zeros(count, dtype=bool))
+    # What did not terminate was cut: by a time limit, or by the end of the recording.
+    return terminated, flags.get("truncated", ~terminated) | ~terminated
 
 
 # One padded row a trajectory
@@ -127,7 +135,8 @@ def split_padded(file: RawFile, found: dict[str, AnyArray], source: str) -> None
             f"and {keys['actions']!r} {width}; need T or T + 1 observations for T actions"
         )
     lengths = _padded_lengths(found, keys, count, width, source)
-    terminated, truncated = _end_flags(file, found, count, None, source)
+    last_steps = np.arange(count), np.array(lengths) - 1
+    terminated, truncated = _end_flags(file, found, count, (count, width), last_steps, source)
     has_more = observations.shape[1] == width + 1
     rewards = found.get("rewards")
     if rewards is not None and rewards.shape[:2] != (count, width):
@@ -135,7 +144,7 @@ def split_padded(file: RawFile, found: dict[str, AnyArray], source: str) -> None
             f"{source}: {keys['rewards']!r} has shape {rewards.shape}, must be ({count}, {width})"
         )
     for number, length in enumerate(lengths):
-        # Behind a shorter trajectory's T-th observation stands padding, unless T + 1 were stored.
+        # With T columns only, padding stands behind a shorter trajectory's last observation.
         last = length + 1 if has_more else length
         file.trajectories.append(
             RawTrajectory(
@@ -144,7 +153,7 @@ def split_padded(file: RawFile, found: dict[str, AnyArray], source: str) -> None
                 None if rewards is None else rewards[number, :length],
                 bool(terminated[number]),
                 bool(truncated[number]),
-                place=f"{keys['observations']}[{number}]",
+                member=number,
             )
         )
 

@@ -1,12 +1,13 @@
 """From raw arrays to trajectories that a learner may trust, or words for what is wrong.
 
 Everything is numbered from 0, as arrays are: `obs[2017, 4]` in a message is what one types to look
-at the culprit.
+at the culprit (in a list of episodes: in that episode's arrays).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import NoReturn
 
 import numpy as np
 
@@ -43,8 +44,10 @@ def check_trajectory(
             f"{names['actions']!r} {steps}; need T + 1 observations (or T) for T >= 1 actions",
         )
     _check_width(observations, actions, number, names, environment)
-    _check_finite(observations, raw, number, "observations", names)
-    _check_finite(actions, raw, number, "actions", names)
+    for what, array in (("observations", observations), ("actions", actions)):
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            _refuse_value(array, bad, raw, number, what, names[what])
     terminated, truncated = raw.terminated, raw.truncated
     cut = len(observations) == steps
     if cut:
@@ -110,25 +113,23 @@ def _hint(what: str, width: int, environment: Spaces) -> str:
     return ""
 
 
-def _check_finite(
-    array: AnyArray, raw: RawTrajectory, number: int, what: str, names: dict[str, str]
-) -> None:
-    bad = np.argwhere(~np.isfinite(array))
-    if not len(bad):
-        return
+def _refuse_value(
+    array: AnyArray, bad: AnyArray, raw: RawTrajectory, number: int, what: str, key: str
+) -> NoReturn:
+    """Say where the first of the bad values stands; `bad` [n, 2] are their indices in `array`."""
     step, column = (int(index) for index in bad[0])
-    value = "NaN" if np.isnan(array[step, column]) else "infinite"
-    if raw.first_row is not None and step < len(raw.actions):
-        # Files that keep T + 1 observations a trajectory have one row more for each before it.
-        row = raw.first_row + step
-        place = f"step {step}, row {row} of {names['actions']!r}"
+    if what == "observations" and step == len(raw.actions) and raw.last_place:
+        place = raw.last_place
+    elif raw.member is not None:
+        place = f"{key}[{raw.member}, {step}"
     else:
-        place = f"step {step}"
+        place = f"{key}[{raw.first_rows.get(what, 0) + step}"
+    value = "NaN" if np.isnan(array[step, column]) else "infinite"
     rest = f", and {len(bad) - 1} more values" if len(bad) > 1 else ""
     raise BadTrajectory(
         "not finite",
-        f"trajectory {number} ({place}): {names[what]!r} is {value} in column {column}{rest}; "
-        "mend the value, or leave the trajectory out",
+        f"trajectory {number}, step {step}: {place}, {column}] is {value}{rest}; mend the value, "
+        "or leave the trajectory out",
     )
 
 
@@ -137,8 +138,9 @@ def actions_outside(trajectories: list[Trajectory], environment: Spaces) -> str 
     if environment.discrete_actions is not None:
         return _bad_indices(trajectories, environment)
     low, high = environment.action_low - 1e-5, environment.action_high + 1e-5
-    outside = sum(int(((t.actions < low) | (t.actions > high)).any(axis=1).sum())
-                  for t in trajectories)  # fmt: skip
+    outside = sum(
+        int(((t.actions < low) | (t.actions > high)).any(axis=1).sum()) for t in trajectories
+    )
     total = sum(map(len, trajectories))
     if not outside:
         return None

@@ -91,7 +91,10 @@ def _check_rows(found: dict[str, AnyArray], keys: dict[str, str], source: str) -
             f"{keys['actions']!r} {found['actions'].shape}; need [steps, O] and [steps, A], or "
             "[trajectories, T, O] and [trajectories, T, A], with at least one step"
         )
-    for name in ("rewards", "next_observations", "terminals", "timeouts"):
+    per_step = ["rewards", "next_observations"]
+    if "lengths" not in found:  # with lengths, flags may also be one a trajectory
+        per_step += ["terminals", "timeouts"]
+    for name in per_step:
         if name in found and len(np.atleast_1d(found[name])) != rows:
             raise UserError(
                 f"{source}: {keys[name]!r} has {len(np.atleast_1d(found[name]))} rows but "

@@ -52,7 +52,6 @@ def split_episodes(episodes: Iterable[Any], source: str) -> RawFile:
                 values.get("rewards"),
                 terminated,
                 bool(truncated) or not terminated,
-                place=f"episode {number}: {file.keys['observations']}",
             )
         )
     if unexplained:

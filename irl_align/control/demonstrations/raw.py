@@ -20,8 +20,10 @@ class RawTrajectory:
         observations: [T + 1, O], or [T, O] when the file does not say where the last step led to.
         actions: [T, A], or [T] for one number a step.
         rewards: [T], or None.
-        first_row: where step 0 stands in the file's arrays; None when each trajectory has its own.
-        place: how to index `observations` in the file, e.g. "observations[3]"; by default its key.
+        first_rows: "observations" and "actions" -> the row of the file's array where step 0 stands.
+        member: the first index of padded arrays; None for others.
+        last_place: where the last observation stands when it is in an array of its own:
+            "final_obs[3".
     """
 
     observations: AnyArray
@@ -29,8 +31,9 @@ class RawTrajectory:
     rewards: AnyArray | None
     terminated: bool
     truncated: bool
-    first_row: int | None = None
-    place: str = ""
+    first_rows: Mapping[str, int] = field(default_factory=dict)
+    member: int | None = None
+    last_place: str = ""
 
 
 @dataclass

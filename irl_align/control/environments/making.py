@@ -94,6 +94,8 @@ def make(
             )
     except TypeError as error:
         raise UserError(f"{name}: an option does not fit: {error}") from error
+    except ModuleNotFoundError as error:  # of "module:id"
+        raise UserError(f"{name}: {error}; check the name before the colon") from error
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{name}: {error}; pip install 'irl-align[control]'") from error
     except gymnasium.error.Error as error:

@@ -71,7 +71,11 @@ BAD = {
     "zero length": (good() | {"lengths": np.array([0, 8])}, "whole numbers, 1 or more"),
     "real lengths": (good() | {"lengths": np.array([3.0, 5.0])}, "whole numbers"),
     "rows": (good() | {"observations": np.zeros((9, 4))}, "need 8, or 10 with the last"),
-    "flags": (good() | {"terminated": np.zeros(3)}, "'terminated' has shape (3,), must be (2,)"),
+    "flags": (
+        good() | {"terminated": np.zeros(3)},
+        "'terminated' has shape (3,), must be (2,), one flag a trajectory, or (8,), one a step",
+    ),
+    "padded flags": (padded() | {"terminated": np.zeros((3, 2))}, "must be (2,), one flag a"),
     "rewards": (good() | {"rewards": np.zeros(7)}, "'rewards' has 7 rows but 'actions' has 8"),
     "final": (
         good() | {"observations": np.zeros((8, 4)), "final_obs": np.zeros((2, 3))},
@@ -112,16 +116,11 @@ def test_bad_columns(name, tmp_path):
 @pytest.mark.parametrize(
     ("key", "row", "value", "place"),
     [
-        ("actions", 5, np.nan, "trajectory 1 (step 2, row 5 of 'actions'): 'actions' is NaN"),
-        ("actions", 0, np.inf, "trajectory 0 (step 0, row 0 of 'actions'): 'actions' is infinite"),
-        ("observations", 4, np.nan, "trajectory 1 (step 0, row 3 of 'actions'): 'observations'"),
-        ("observations", 9, np.nan, "trajectory 1 (step 5): 'observations' is NaN in column 1"),
-        (
-            "observations",
-            2,
-            1e200,
-            "trajectory 0 (step 2, row 2 of 'actions'): 'observations' is inf",
-        ),
+        ("actions", 5, np.nan, "trajectory 1, step 2: actions[5, 1] is NaN;"),
+        ("actions", 0, np.inf, "trajectory 0, step 0: actions[0, 1] is infinite;"),
+        ("observations", 4, np.nan, "trajectory 1, step 0: observations[4, 1] is NaN;"),
+        ("observations", 9, np.nan, "trajectory 1, step 5: observations[9, 1] is NaN;"),
+        ("observations", 2, 1e200, "trajectory 0, step 2: observations[2, 1] is infinite;"),
     ],
 )
 def test_bad_numbers_are_found(key, row, value, place, tmp_path):
@@ -136,6 +135,30 @@ def test_bad_numbers_are_found(key, row, value, place, tmp_path):
     assert place in loaded.report.problems[0] and "dropped    1: not finite 1" in (
         loaded.report.render()
     )
+
+
+def test_bad_numbers_are_found_in_every_layout(tmp_path):
+    for columns, place in (
+        (d4rl(), "trajectory 1, step 2: observations[5, 0] is NaN, and 1 more values"),
+        (d4rl() | {"next_observations": np.zeros((6, 4))}, "next_observations[2, 3] is NaN"),
+        (padded(), "trajectory 1, step 2: observations[1, 2, 0] is NaN"),
+        (
+            good() | {"observations": np.zeros((8, 4)), "final_obs": np.zeros((2, 4))},
+            "trajectory 1, step 5: final_obs[1, 2] is NaN",
+        ),
+    ):
+        if "next_observations" in columns:
+            columns["next_observations"] = np.roll(columns["observations"], -1, axis=0)
+            columns["next_observations"][2, 3] = np.nan
+        elif "final_obs" in columns:
+            columns["final_obs"][1, 2] = np.nan
+        elif columns["observations"].ndim == 3:
+            columns["observations"][1, 2, 0] = np.nan
+        else:
+            columns["observations"][5, :2] = np.nan
+        assert place in refusal(write(columns, tmp_path))
+    episode = {"observations": np.zeros((3, 2)), "actions": np.array([[0.0], [np.nan]])}
+    assert "trajectory 0, step 1: actions[1, 0] is NaN" in refusal([episode])
 
 
 def test_all_problems_are_counted_and_five_shown():

@@ -256,6 +256,35 @@ def test_unexplained_ends_are_said(expected, tmp_path):
     assert any("1 episodes do not say" in w for w in load_demonstrations(episodes).report.warnings)
 
 
+def test_flags_once_a_step(expected, tmp_path):
+    last = np.cumsum(LENGTHS) - 1
+    terminals = np.zeros(sum(LENGTHS), bool)
+    terminals[last] = ENDS
+    own = as_own_names(expected)
+    del own["terminated"]
+    by_member = np.zeros((3, max(LENGTHS)), bool)
+    by_member[np.arange(3), np.array(LENGTHS) - 1] = ENDS
+    padded = as_padded(expected)
+    del padded["terminated"]
+    for columns in (
+        own | {"terminals": terminals},
+        own | {"terminals": np.array(ENDS)},
+        padded | {"terminations": by_member},
+    ):
+        assert_same(load_demonstrations(npz(columns, tmp_path)).trajectories, expected)
+
+
+def test_truncations_alone_say_what_terminated_not(expected, tmp_path):
+    own = as_own_names(expected)
+    del own["terminated"]
+    loaded = load_demonstrations(npz(own | {"truncated": np.ones(3)}, tmp_path))
+    assert not loaded.report.warnings
+    some = load_demonstrations(npz(own | {"truncated": np.array([1, 0, 1])}, tmp_path))
+    assert len(some.report.warnings) == 1
+    for each in (loaded, some):  # whatever did not terminate was cut
+        assert all(t.truncated and not t.terminated for t in each.trajectories)
+
+
 def test_names_of_the_file_are_reported(expected, tmp_path):
     report = load_demonstrations(npz(as_own_names(expected), tmp_path)).report
     assert report.keys["observations"] == "obs" and report.unused_keys == ["ep_return"]

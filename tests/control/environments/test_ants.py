@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import gymnasium
 import mujoco
 import numpy as np
@@ -43,6 +45,21 @@ def test_body_and_motors(ant):
     # Observations list joints in the order of the bodies, whatever the order of the motors.
     joints = [model.joint(i).name for i in range(1, 9)]
     assert joints == [f"{joint}_{leg}" for leg in (1, 2, 3, 4) for joint in ("hip", "ankle")]
+
+
+def test_the_whole_ant_is_mujocos_but_for_friction_and_motors():
+    """An independent source of the same body: the model that gymnasium ships."""
+    assets = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+    known, ours = mujoco.MjModel.from_xml_path(str(assets / "ant.xml")), model_of("CustomAnt")
+    for name in (
+        *("body_mass", "body_inertia", "body_pos", "body_ipos", "qpos0"),
+        *("jnt_range", "jnt_axis", "jnt_margin", "dof_damping", "dof_armature"),
+        *("geom_size", "geom_margin", "geom_contype", "geom_conaffinity", "geom_condim"),
+        *("geom_solref", "geom_solimp", "actuator_trnid"),
+    ):
+        np.testing.assert_allclose(getattr(ours, name), getattr(known, name), err_msg=name)
+    np.testing.assert_allclose(ours.actuator_gear, known.actuator_gear / 5)
+    np.testing.assert_allclose(ours.geom_friction[:, 0], known.geom_friction[:, 0] * 1.5)
 
 
 @pytest.mark.parametrize("ant", ANTS)

@@ -101,6 +101,7 @@ def test_options_reach_the_environment():
         ({"name": "Hopper-v99"}, "unknown environment 'Hopper-v99'"),
         ({"name": "Hopper", "reset_nose_scale": 1}, "reset_nose_scale"),
         ({"name": "Hopper", "max_episode_steps": 0}, "must be 1 or more"),
+        ({"name": "no_such_module:Hopper-v5"}, "no_such_module.*before the colon"),
     ],
 )
 def test_mistakes_are_named(arguments, message):

@@ -193,6 +193,16 @@ def test_a_minari_data_set_by_folder_and_by_name(expected, tmp_path, monkeypatch
         load_demonstrations("minari:test/conter-v0")
 
 
+def test_groups_are_in_the_order_of_their_numbers(build, tmp_path):
+    """HDF5 lists episode_10 before episode_2, and "the first k" must not mean that."""
+    many = build.trajectories(range(1, 13), [False] * 12)
+    with h5py.File(tmp_path / "data.hdf5", "w") as file:
+        for number, t in enumerate(many):
+            file[f"episode_{number}/observations"] = t.observations
+            file[f"episode_{number}/actions"] = t.actions
+    assert load_demonstrations(tmp_path / "data.hdf5").report.lengths == list(range(1, 13))
+
+
 def test_a_recording_of_one_episode(expected, tmp_path):
     one = expected[1]
     for flag in (True, [True]):

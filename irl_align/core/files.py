@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import IO, Any, TypedDict
 
 from irl_align.core.errors import naming
 
@@ -43,12 +45,16 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def atomic_write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``; readers and crashes see the old or the new content only."""
+@contextlib.contextmanager
+def atomic_open(path: Path) -> Iterator[IO[bytes]]:
+    """Write ``path`` piece by piece; it gets its name when the block ends without an error.
+
+    For content too large to hold as bytes. Readers and crashes see the old or the new content only.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with naming(path), open(aside, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -56,6 +62,12 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
         aside.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``; readers and crashes see the old or the new content only."""
+    with atomic_open(path) as file:
+        file.write(data)
 
 
 def atomic_write_text(path: Path, text: str) -> None:

@@ -112,6 +112,25 @@ def test_atomic_write_leaves_old_or_new(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["a.json"]
 
 
+def test_writing_piece_by_piece_is_atomic_too(tmp_path):
+    path = tmp_path / "big.bin"
+    with files.atomic_open(path) as file:
+        file.write(b"one ")
+        assert not path.exists()
+        file.write(b"two")
+    assert path.read_bytes() == b"one two"
+
+    def write_half():
+        with files.atomic_open(path) as file:
+            file.write(b"half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert path.read_bytes() == b"one two"
+    assert os.listdir(tmp_path) == ["big.bin"]
+
+
 def test_hashes_of_a_tree(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a/b/c.txt").write_text("abc")

@@ -1,0 +1,1 @@
+"""Reading, checking and saving demonstrations of control. See README.md."""

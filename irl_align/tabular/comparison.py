@@ -102,8 +102,8 @@ def pearson_distance(x: Any, y: Any, weights: Any = None) -> float:
     first, second = _standardised(a, w), _standardised(b, w)
     if first is None or second is None:
         return 0.0 if first is None and second is None else math.sqrt(0.5)
-    rho = float((w * first * second).sum())
-    return math.sqrt(max(0.0, 0.5 * (1 - rho)))
+    # 2 - 2 rho = |first - second|^2, which keeps its digits where 1 - rho has lost them.
+    return 0.5 * math.sqrt((w * (first - second) ** 2).sum())
 
 
 def _standardised(x: Array, w: Array) -> Array | None:

@@ -64,12 +64,14 @@ def _iterate(matrix: Any, rhs: Array, gamma: float, transposed: bool, guess: Arr
     system = LinearOperator((size, size), matvec=lambda x: x - gamma * (matrix @ x), dtype=float)
     x, _ = bicgstab(system, rhs, x0=guess.copy(), rtol=TOLERANCE, atol=0.0, maxiter=200)
     if not np.isfinite(x).all():  # BiCGSTAB can break down; the steps below cannot
-        x = guess.copy()
+        x = rhs.copy()
     # Fixed-point steps contract by gamma from anywhere: they finish what Krylov steps left, in the
     # norm of the guarantee, and their number is known in advance.
-    for _ in range(10 + math.ceil(math.log(TOLERANCE) / math.log(gamma))):
-        step = rhs + gamma * (matrix @ x) - x
+    step = rhs + gamma * (matrix @ x) - x
+    left = math.log(max(norm(step) / (TOLERANCE * scale), 1.0)) / -math.log(gamma)
+    for _ in range(math.ceil(left)):
         if norm(step) <= max(TOLERANCE * scale, ROUNDING * norm(x)):
             break
         x = x + step
+        step = rhs + gamma * (matrix @ x) - x
     return np.asarray(x)

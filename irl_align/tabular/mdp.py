@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from irl_align.core.errors import UserError
 from irl_align.tabular.arrays import Array, check_discount, check_distribution, check_shape
 from irl_align.tabular.kernels import DenseKernel, Kernel, SparseKernel
 
@@ -68,8 +67,6 @@ def make_mdp(kernel: Any, gamma: float, initial: Any = None) -> TabularMDP:
         kernel = SparseKernel(kernel)
     elif not hasattr(kernel, "expect"):
         kernel = DenseKernel(kernel)
-    if kernel.states < 1:
-        raise UserError("an MDP needs a state")
     if initial is None:
         initial = np.full(kernel.states, 1 / kernel.states)
     return TabularMDP(kernel, initial, gamma)

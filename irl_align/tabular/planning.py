@@ -7,6 +7,7 @@ method, so it needs few, dear steps. A temperature beta is a reward divided by b
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +98,7 @@ def soft_value_iteration(
     """
     reward = check_finite("the reward", mdp.check_reward(reward))
     v = np.zeros(mdp.states) if values is None else check_shape("values", values, (mdp.states,))
+    bound = math.inf
     for iteration in range(1, max_iterations + 1):
         after = log_sum_exp(soft_backup(mdp, reward, v))
         middle, bound = _bounds(mdp.gamma, after - v)
@@ -148,6 +150,7 @@ def soft_policy_iteration(
     """
     reward = check_finite("the reward", mdp.check_reward(reward))
     current = np.zeros(mdp.shape) if q is None else check_shape("q", q, mdp.shape)
+    bound = math.inf
     for iteration in range(1, max_iterations + 1):
         current, v = soft_policy_step(mdp, reward, current)
         after = log_sum_exp(current)  # one backup of V^pi

@@ -37,7 +37,7 @@ def reward(tables):
 class TestPearson:
     def test_ends_and_middle(self):
         x = np.array([1.0, 2.0, 4.0])
-        assert pearson_distance(x, 3 * x + 5) == pytest.approx(0, abs=1e-7)
+        assert pearson_distance(x, 3 * x + 5) == pytest.approx(0, abs=1e-14)
         assert pearson_distance(x, -x) == pytest.approx(1)
         y = np.array([1.0, -2.0, 0.5])
         expected = np.sqrt((1 - np.corrcoef(x, y)[0, 1]) / 2)
@@ -92,7 +92,7 @@ class TestEpic:
     def test_invariance_under_shaping_and_scale(self):
         reward = np.random.default_rng(2).normal(size=(6, 3, 6))
         same = 2.5 * (reward + self.transition_shaping()) + 1
-        assert epic_distance(reward, same, GAMMA) < 1e-7
+        assert epic_distance(reward, same, GAMMA) < 1e-13
         # another discount in the shaping is another reward
         wrong = reward + POTENTIAL[None, None, :] - POTENTIAL[:, None, None]
         assert epic_distance(reward, wrong, GAMMA) > 0.02
@@ -130,7 +130,7 @@ class TestLevelled:
     def test_invariance_where_epic_has_none(self, mdp, reward):
         """Expected shaping in known dynamics is invisible here, and visible to EPIC."""
         same = 2 * shape_reward(mdp, reward, POTENTIAL) + 3
-        assert levelled_distance(mdp, reward, same) < 1e-7
+        assert levelled_distance(mdp, reward, same) < 1e-12
         assert epic_distance(reward, same, GAMMA) > 0.02
         assert levelled_distance(mdp, reward, -same) == pytest.approx(1)
 

@@ -51,5 +51,15 @@ def test_a_breakdown_of_the_krylov_method_does_no_harm(under_policy, monkeypatch
     np.testing.assert_allclose(found - 0.9 * (under_policy @ found), rhs, atol=1e-12)
 
 
+@pytest.mark.parametrize("krylov", [True, False])
+def test_a_guess_from_far_away(under_policy, monkeypatch, krylov):
+    """The number of steps left follows from the residual, however large."""
+    if not krylov:
+        monkeypatch.setattr(linear_systems, "bicgstab", lambda system, rhs, x0, **_: (x0, 1))
+    rhs = np.linspace(-1, 1, 400)
+    found = solve_sparse(under_policy, rhs, 0.9, False, "iterative", guess=np.full(400, 1e6))
+    np.testing.assert_allclose(found - 0.9 * (under_policy @ found), rhs, atol=1e-12)
+
+
 def test_zero_in_zero_out(under_policy):
     assert not solve_sparse(under_policy, np.zeros(400), 0.9, False, "iterative").any()

@@ -23,9 +23,13 @@ OUT = Path("bench_results.json")
 
 
 def main() -> int:
-    from eval.bench import generation, quickstart_round
+    from eval.bench import generation, quickstart_round, tabular
 
-    benches = {"generation": generation.run, "quickstart_round": quickstart_round.run}
+    benches = {
+        "generation": generation.run,
+        "quickstart_round": quickstart_round.run,
+        "tabular": tabular.run,
+    }
     parser = argparse.ArgumentParser(prog="python -m eval.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(benches)}")
     names = parser.parse_args().names or list(benches)

@@ -16,6 +16,7 @@ PACKAGES = (
     "irl-align",
     "torch",
     "numpy",
+    "scipy",
     "omegaconf",
     "transformers",
     "trl",

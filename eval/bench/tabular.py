@@ -110,7 +110,7 @@ def _backup() -> dict[str, Any]:
 
     def peer() -> None:
         for _ in range(5):
-            logsumexp(reward + GAMMA * dense @ values, axis=1)
+            logsumexp(reward + GAMMA * (dense @ values), axis=1)
 
     mine = [seconds / 200 * 1e3 for seconds in _seconds(ours)[0]]
     other = [seconds / 5 * 1e3 for seconds in _seconds(peer)[0]]

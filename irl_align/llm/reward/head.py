@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from irl_align.llm.distributed import all_gather_objects, world
+from irl_align.llm.reward.learner import read_groups
 from irl_align.llm.reward.pairs import PairGroup
 from irl_align.llm.reward.scorer import RewardScorer
 
@@ -41,19 +41,9 @@ def probe_head(scorer: RewardScorer, groups: Sequence[PairGroup], seed: int) -> 
 def group_features(
     scorer: RewardScorer, groups: Sequence[PairGroup], *, batch_size: int = 36
 ) -> list[NDArray[np.float32]]:
-    """Last-token features [texts, H] of every group, computed in shares by the processes."""
-    place = world()
-    mine = list(range(place.rank, len(groups), place.size))
-    tokens = [text for i in mine for text in groups[i].texts]
-    owner = [i for i in mine for _ in groups[i].texts]
-    flat = scorer.features_of_tokens(tokens, owner, batch_size=batch_size)
-    found: dict[int, list[NDArray[np.float32]]] = {i: [] for i in mine}
-    for i, row in zip(owner, flat, strict=True):
-        found[i].append(row)
-    merged: dict[int, list[NDArray[np.float32]]] = {}
-    for part in all_gather_objects(found):
-        merged |= part
-    return [np.stack(merged[i]) for i in range(len(groups))]
+    """Last-token features [texts, H] of every group."""
+    rows = read_groups(scorer.features_of_tokens, groups, batch_size=batch_size)
+    return [np.stack(of_group) for of_group in rows]
 
 
 def fit_linear_head(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from irl_align.llm.config import RewardConfig
 
-__all__ = ["batch_loss", "fit_reward", "group_accuracy", "score_groups"]
+__all__ = ["batch_loss", "fit_reward", "group_accuracy", "read_groups", "score_groups"]
 
 
 def collate(pad_token_id: int, shared_prefix: bool) -> Callable[[list[PairGroup]], dict[str, Any]]:
@@ -81,22 +81,32 @@ def batch_loss(
     return torch.stack(losses).mean()
 
 
-def score_groups(
-    scorer: RewardScorer, groups: Sequence[PairGroup], *, batch_size: int = 36
-) -> list[list[float]]:
-    """Scores of every text of every group, shared out over the processes."""
+Row = TypeVar("Row")
+
+
+def read_groups(
+    read: Callable[..., list[Row]], groups: Sequence[PairGroup], *, batch_size: int = 36
+) -> list[list[Row]]:
+    """`read`'s row (a score, features) for every text of every group, shared out over the
+    processes. `read`: a method of the scorer that takes (tokens, group_of, batch_size=)."""
     place = world()
     mine = list(range(place.rank, len(groups), place.size))
     tokens = [text for i in mine for text in groups[i].texts]
     owner = [i for i in mine for _ in groups[i].texts]
-    flat = scorer.score_tokens(tokens, owner, batch_size=batch_size)
-    found: dict[int, list[float]] = {i: [] for i in mine}
-    for i, value in zip(owner, flat, strict=True):
-        found[i].append(value)
-    merged: dict[int, list[float]] = {}
+    found: dict[int, list[Row]] = {i: [] for i in mine}
+    for i, row in zip(owner, read(tokens, owner, batch_size=batch_size), strict=True):
+        found[i].append(row)
+    merged: dict[int, list[Row]] = {}
     for part in all_gather_objects(found):
         merged |= part
     return [merged[i] for i in range(len(groups))]
+
+
+def score_groups(
+    scorer: RewardScorer, groups: Sequence[PairGroup], *, batch_size: int = 36
+) -> list[list[float]]:
+    """Scores of every text of every group."""
+    return read_groups(scorer.score_tokens, groups, batch_size=batch_size)
 
 
 def group_accuracy(

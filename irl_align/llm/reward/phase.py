@@ -200,7 +200,12 @@ def _probe(
     seed: int,
 ) -> Tensor:
     """The head's start, by a plain copy of the body that is gone before training begins."""
-    classifier: Any = load_classifier(body, dtype=model_config.train_dtype, new_head=True)
+    classifier: Any = load_classifier(
+        body,
+        dtype=model_config.train_dtype,
+        attn_implementation=model_config.attn_implementation,
+        new_head=True,
+    )
     classifier.config.pad_token_id = tokenizer.pad_token_id
     classifier.to("cuda" if torch.cuda.is_available() else "cpu")
     frozen = RewardScorer(

@@ -118,30 +118,20 @@ class ScoreReader(nn.Module):
         end_rows: Tensor,
         end_columns: Tensor,
     ) -> Tensor:
-        ends = self._features(input_ids, position_ids, attention_mask, end_rows, end_columns)
-        scores: Tensor = self.classifier.score(ends)
+        batch = PackedBatch(input_ids, position_ids, attention_mask, end_rows, end_columns)
+        scores: Tensor = self.classifier.score(self.read_features(batch))
         return scores.float().squeeze(-1)
 
-    def _features(
-        self,
-        input_ids: Tensor,
-        position_ids: Tensor,
-        attention_mask: Tensor,
-        end_rows: Tensor,
-        end_columns: Tensor,
-    ) -> Tensor:
-        body = self.classifier.base_model
-        hidden = body(
-            input_ids=input_ids,
-            position_ids=position_ids,
-            attention_mask=attention_mask,
+    def read_features(self, batch: PackedBatch) -> Tensor:
+        """[R, H]: the body's last hidden state at each text's last token, what the head sees."""
+        hidden = self.classifier.base_model(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            attention_mask=batch.attention_mask,
             use_cache=False,
         ).last_hidden_state  # [B, L, H]
-        ends: Tensor = hidden[end_rows, end_columns]  # [R, H]
+        ends: Tensor = hidden[batch.end_rows, batch.end_columns]
         return ends
-
-    def read_features(self, batch: PackedBatch) -> Tensor:
-        return self._features(*batch.tensors())
 
     def read(self, batch: PackedBatch) -> Tensor:
         scores: Tensor = self(*batch.tensors())

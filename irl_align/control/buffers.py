@@ -179,18 +179,29 @@ class ReplayBuffer:
 
     def draw_packed(self, batch_size: int) -> Tensor:
         """The same as rows [batch_size, width], for a compiled step (see `Layout.unpack`)."""
+        return self.rows(self.draw_index(batch_size))
+
+    def draw_index(self, batch_size: int) -> Tensor:
+        """Which rows `draw` takes [batch_size], for a source that keeps a column of its own."""
         if not self._size:
             raise ValueError("the buffer is empty: collect an episode first")
-        index = torch.randint(
+        return torch.randint(
             self._size, (batch_size,), generator=self._generator, device=self._rows.device
         )
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Packed rows [M, width] at `index` [M]."""
         return self._rows.index_select(0, index)
+
+    def latest_index(self, count: int) -> Tensor:
+        """Where the last `count` rows stand (fewer when there are fewer), oldest first."""
+        count = min(count, self._size)
+        index = torch.arange(self._pointer - count, self._pointer, device=self._rows.device)
+        return index % self.capacity
 
     def recent(self, count: int) -> Batch:
         """The last `count` transitions (fewer when there are fewer), oldest first."""
-        count = min(count, self._size)
-        index = torch.arange(self._pointer - count, self._pointer, device=self._rows.device)
-        return self.layout.unpack(self._rows.index_select(0, index % self.capacity))
+        return self.layout.unpack(self.rows(self.latest_index(count)))
 
     # Saving
 

@@ -1,0 +1,226 @@
+"""The configuration of a control experiment: one YAML = one experiment.
+
+Every key has a default; `configs/control/` holds the experiments and presets, and says where the
+values come from. Round, step and seed of a phase are state and never appear here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+__all__ = [
+    "DemonstrationConfig",
+    "EnvironmentConfig",
+    "EvaluationConfig",
+    "ExpertConfig",
+    "MLIRLConfig",
+    "RewardConfig",
+    "RoundConfig",
+    "SACConfig",
+]
+
+
+def _choice(key: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{key} is {value!r}; it must be one of {', '.join(allowed)}")
+
+
+def _positive(owner: object, *keys: str) -> None:
+    for key in keys:
+        if not getattr(owner, key) > 0:
+            raise ValueError(f"{key} is {getattr(owner, key)!r}; it must be positive")
+
+
+def _not_negative(owner: object, *keys: str) -> None:
+    for key in keys:
+        if not getattr(owner, key) >= 0:
+            raise ValueError(f"{key} is {getattr(owner, key)!r}; it must be 0 or more")
+
+
+def _hidden(widths: list[int]) -> None:
+    if any(width < 1 for width in widths):
+        raise ValueError(f"hidden is {list(widths)!r}; give the width of each hidden layer")
+
+
+@dataclass
+class EnvironmentConfig:
+    """The environment; see `environments.making.make`."""
+
+    name: str = "Pendulum"
+    max_episode_steps: Optional[int] = None  # None: the registered time limit
+    fixed_horizon: bool = False  # episodes last to the time limit, whatever happens
+    absorbing: bool = False  # an early end is a state of its own (`control.absorbing`)
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of `make` besides the name."""
+        return {
+            "max_episode_steps": self.max_episode_steps,
+            "fixed_horizon": self.fixed_horizon,
+            "absorbing_flag": self.absorbing,
+        }
+
+    def __post_init__(self) -> None:
+        if self.fixed_horizon and self.absorbing:
+            raise ValueError(
+                "fixed_horizon and absorbing are two answers to one question; set one of them"
+            )
+
+
+@dataclass
+class SACConfig:
+    """The policy learner."""
+
+    hidden: list[int] = field(default_factory=lambda: [64, 64])
+    activation: str = "relu"
+    learning_rate: float = 1e-3  # of actor, critics and temperature
+    gamma: float = 0.99
+    tau: float = 0.005  # the share of the critics that flows into their targets at an update
+    batch_size: int = 100
+    alpha: Optional[float] = None  # None: tuned to the target entropy
+    initial_alpha: float = 0.2  # where tuning starts
+    target_entropy: Optional[float] = None  # None: -A
+    capacity: int = 1_000_000  # of the replay buffer
+    update_every: int = 4  # steps between updates; so many updates are then made in one call
+    random_episodes: int = 1  # of uniform actions, before anything is learned
+    absorbing_transitions: int = 10  # stored after each early end, in absorbing environments
+    compile: str = "auto"  # auto (where possible and worth it), always, never
+
+    def __post_init__(self) -> None:
+        _hidden(self.hidden)
+        _choice("activation", self.activation, ("relu", "tanh", "silu"))
+        _choice("compile", self.compile, ("auto", "always", "never"))
+        _positive(
+            self, "learning_rate", "batch_size", "capacity", "update_every", "random_episodes"
+        )
+        _positive(self, "initial_alpha", "absorbing_transitions")
+        if not 0 < self.gamma < 1 or not 0 < self.tau <= 1:
+            raise ValueError(
+                f"need gamma in (0, 1) and tau in (0, 1], got {self.gamma}, {self.tau}"
+            )
+        if self.alpha is not None and not self.alpha > 0:
+            raise ValueError(f"alpha is {self.alpha}; it must be positive, or null to be tuned")
+
+
+@dataclass
+class EvaluationConfig:
+    """Episodes whose true return is reported, and used for nothing else. Their steps are counted
+    apart from those of training."""
+
+    every: int = 5  # rounds; 0 never evaluates
+    episodes: int = 10  # each from a start that is the same in every evaluation
+    deterministic: bool = True
+    seed: int = 10_000
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "every")
+        _positive(self, "episodes")
+
+
+@dataclass
+class DemonstrationConfig:
+    """What the expert did; see `demonstrations.loading`."""
+
+    path: str = "???"
+    count: Optional[int] = None  # trajectories; None: all
+    seed: Optional[int] = None  # None: the first `count`; a number: `count` at random
+    on_bad: str = "error"
+
+    def __post_init__(self) -> None:
+        _choice("on_bad", self.on_bad, ("error", "drop"))
+
+
+@dataclass
+class RewardConfig:
+    """The reward net and its fit (the outer level)."""
+
+    inputs: str = "state"  # state | state_action
+    hidden: list[int] = field(default_factory=lambda: [64, 64])
+    activation: str = "relu"
+    bound: Optional[float] = 10.0  # of the soft bound; None: unbounded
+    spectral_norm: bool = False
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3  # Adam's own, as L2 in the gradient
+    steps: int = 1  # Adam steps a round
+    discount_in_gradient: bool = False  # weigh step t by gamma^t, as the theory has it
+    l2: float = 0.0  # times E[r^2]
+    gradient_penalty: float = 0.0  # times E[|d r / d input|^2] between demonstrations and samples
+    trust_region: Optional[float] = None  # most that a round may move r, root mean square
+    average: Optional[float] = None  # decay per round of a moving average that is saved beside r
+
+    def __post_init__(self) -> None:
+        _choice("inputs", self.inputs, ("state", "state_action"))
+        _choice("activation", self.activation, ("relu", "tanh"))
+        _hidden(self.hidden)
+        _positive(self, "learning_rate", "steps")
+        _not_negative(self, "weight_decay", "l2", "gradient_penalty")
+        if self.bound is not None and not self.bound > 0:
+            raise ValueError(f"bound is {self.bound}; it must be positive, or null for none")
+        if self.trust_region is not None and not self.trust_region > 0:
+            raise ValueError(f"trust_region is {self.trust_region}; give a positive number or null")
+        if self.average is not None and not 0 < self.average < 1:
+            raise ValueError(f"average is {self.average}; it must be in (0, 1), or null")
+
+
+@dataclass
+class RoundConfig:
+    """What a round is made of."""
+
+    episodes: int = 1  # that the policy learns from
+    samples: str = "training"  # training: its latest training episodes; fresh: episodes of its own
+    agent_trajectories: int = 5  # that the reward step sees
+    expert_trajectories: Optional[int] = None  # drawn anew each round; None: all
+    replay_share: float = 0.0  # of the agent's side that comes from the whole replay buffer
+    replay_steps: int = 1_000  # drawn from it for that
+
+    def __post_init__(self) -> None:
+        _choice("samples", self.samples, ("training", "fresh"))
+        _positive(self, "episodes", "agent_trajectories", "replay_steps")
+        if self.expert_trajectories is not None and self.expert_trajectories < 1:
+            raise ValueError(f"expert_trajectories is {self.expert_trajectories}; give 1 or more")
+        if not 0 <= self.replay_share < 1:
+            raise ValueError(f"replay_share is {self.replay_share}; it must be in [0, 1)")
+
+
+@dataclass
+class MLIRLConfig:
+    """Online ML-IRL (thesis Alg. 2) on one environment."""
+
+    run_dir: str = "runs/ml_irl"
+    seed: int = 0
+    environment_steps: int = 100_000  # of training and samples; the run ends with the round there
+    save_every: int = 10  # rounds between commits; a crash costs those since
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
+    sac: SACConfig = field(default_factory=SACConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    round: RoundConfig = field(default_factory=RoundConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        _positive(self, "environment_steps", "save_every")
+        if self.environment.absorbing and self.round.replay_share:
+            raise ValueError(
+                "round.replay_share must be 0 with environment.absorbing: the replay buffer holds "
+                "some absorbing steps of an episode, not as many as its horizon has"
+            )
+
+
+@dataclass
+class ExpertConfig:
+    """SAC on a reward that does not change: the true one, or a learned one that is frozen."""
+
+    run_dir: str = "runs/expert"
+    seed: int = 0
+    environment_steps: int = 20_000
+    save_every: int = 25  # rounds, of one episode each
+    reward: Optional[str] = None  # a saved reward net; None: the environment's own reward
+    demonstrations: Optional[str] = None  # where to record (.npz); None: nowhere
+    episodes: int = 10  # to record
+    deterministic: bool = True  # recorded without the policy's noise
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    sac: SACConfig = field(default_factory=SACConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        _positive(self, "environment_steps", "save_every", "episodes")

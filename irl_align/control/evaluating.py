@@ -1,0 +1,62 @@
+"""How good a policy really is: its true return, for reports only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irl_align.control.config import EnvironmentConfig, EvaluationConfig
+from irl_align.control.environments.making import make
+from irl_align.control.rollouts import Collector, Rollouts
+from irl_align.control.sac.learner import Learner
+from irl_align.core.protocols import Metrics, PhaseContext
+
+# Environments that step side by side, so that one call of the policy serves all.
+_SIDE_BY_SIDE = 10
+
+
+class ReturnEvaluator:
+    """Runs episodes from the same starts in every evaluation, in environments of its own.
+
+    Metrics of every round: `steps/environment` (what learning has used so far) and
+    `steps/evaluation` (what evaluations have used so far, counted apart); of every
+    `config.every`-th one and of the round that spends the `budget`, too: `eval/return` (mean true
+    return, undiscounted), `eval/return_std` (over the episodes), `eval/length`.
+    """
+
+    def __init__(
+        self, environment: EnvironmentConfig, config: EvaluationConfig, budget: int
+    ) -> None:
+        self.config, self.budget = config, budget
+        side_by_side = min(config.episodes, _SIDE_BY_SIDE)
+        self._environments = [
+            make(environment.name, **environment.options()) for _ in range(side_by_side)
+        ]
+
+    def evaluate(self, policy: Learner, reward: object, ctx: PhaseContext, /) -> Metrics:
+        used = ctx.history[-1]["steps/evaluation"] if ctx.history else 0.0
+        found: dict[str, float] = {"steps/environment": policy.steps}
+        every = self.config.every
+        if every and ((ctx.round + 1) % every == 0 or policy.steps >= self.budget):
+            rollouts = self.roll_out(policy)
+            returns = rollouts.true_rewards.returns()
+            found["eval/return"] = float(returns.mean())
+            found["eval/return_std"] = float(returns.std())
+            found["eval/length"] = float(np.mean(rollouts.trajectories.lengths))
+            used += rollouts.trajectories.total_steps
+        return {**found, "steps/evaluation": used}
+
+    def roll_out(self, policy: Learner) -> Rollouts:
+        """The episodes themselves."""
+        config = self.config
+        acting = policy.agent.acting
+        act = acting.deterministic() if config.deterministic else acting.stochastic(config.seed)
+        return Collector(self._environments).collect(act, config.episodes, seed=config.seed)
+
+    def close(self) -> None:
+        for environment in self._environments:
+            environment.close()
+
+
+def spent(budget: int, history: list[dict[str, float]]) -> bool:
+    """Whether learning has used `budget` environment steps: what ends a run."""
+    return bool(history) and history[-1]["steps/environment"] >= budget

@@ -1,0 +1,123 @@
+"""One whole SAC update as a function: critics, actor, temperature, targets.
+
+Everything that changes lies in `Parts` and changes in place; everything random comes in as an
+argument. So the compiled function and this one give the same numbers, and saving `Parts` saves all.
+
+Absorbing states (`absorbing`, flag = last number of an observation): where the flag is set the
+agent has no choice. Its action is 0 and has no entropy, so that the value of being over is
+r / (1 - gamma) and nothing else, and the actor and the temperature do not learn from such rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from irl_align.control.buffers import Batch, Layout
+from irl_align.control.networks.actor import SquashedGaussianActor
+from irl_align.control.networks.critics import TwinCritic
+from irl_align.control.sac.adam import Moments, adam_
+from irl_align.control.sac.losses import actor_loss, bellman_target, critic_loss, temperature_loss
+
+LOSSES = ("critic_loss", "actor_loss", "alpha", "entropy")
+
+
+class Settings(NamedTuple):
+    """Numbers that stay the same over a run; a compiled step has them built in."""
+
+    gamma: float
+    tau: float
+    learning_rate: float
+    target_entropy: float | None  # None: alpha is fixed
+    absorbing: bool
+
+
+@dataclass
+class Parts:
+    """What an update reads and changes."""
+
+    actor: SquashedGaussianActor
+    critic: TwinCritic
+    target: TwinCritic
+    log_alpha: Tensor  # []
+    actor_moments: Moments
+    critic_moments: Moments
+    alpha_moments: Moments
+
+
+def update(
+    parts: Parts,
+    settings: Settings,
+    layout: Layout,
+    rows: Tensor,
+    rewards: Tensor,
+    noise: Tensor,
+) -> Tensor:
+    """K updates, one after the other.
+
+    Args:
+        rows: [K, B, layout.width], transitions.
+        rewards: [K, B], of these transitions.
+        noise: [K, 2, B, A], standard normal, for a' and for a~.
+
+    Returns [4]: `LOSSES`, averaged over the K updates.
+    """
+    measured = [
+        _update_once(parts, settings, layout.unpack(rows[k]), rewards[k], noise[k])
+        for k in range(rows.shape[0])
+    ]
+    return torch.stack(measured).mean(dim=0)
+
+
+def _update_once(
+    parts: Parts, settings: Settings, batch: Batch, rewards: Tensor, noise: Tensor
+) -> Tensor:
+    actor, critic = parts.actor, parts.critic
+    alpha = parts.log_alpha.exp()
+    target = soft_target(parts, settings, batch, rewards, noise[0], alpha)
+
+    loss_q = critic_loss(critic(batch.observations, batch.actions), target)
+    weights = list(critic.parameters())
+    adam_(
+        weights, torch.autograd.grad(loss_q, weights), parts.critic_moments, settings.learning_rate
+    )
+
+    chosen = 1.0 - batch.observations[:, -1] if settings.absorbing else None  # [B]
+    actions, log_probs = actor.sample(batch.observations, noise[1])
+    loss_pi = actor_loss(log_probs, critic.least(batch.observations, actions), alpha, chosen)
+    weights = list(actor.parameters())
+    adam_(
+        weights, torch.autograd.grad(loss_pi, weights), parts.actor_moments, settings.learning_rate
+    )
+
+    with torch.no_grad():
+        # The loss is linear in log(alpha), with this slope.
+        slope = temperature_loss(
+            torch.ones_like(alpha), log_probs, settings.target_entropy or 0.0, chosen
+        )
+        if settings.target_entropy is not None:
+            adam_([parts.log_alpha], [slope], parts.alpha_moments, settings.learning_rate)
+        parts.target.follow(critic, settings.tau)
+        entropy = slope + (settings.target_entropy or 0.0)
+        return torch.stack([loss_q.detach(), loss_pi.detach(), alpha, entropy])
+
+
+@torch.no_grad()
+def soft_target(
+    parts: Parts,
+    settings: Settings,
+    batch: Batch,
+    rewards: Tensor,
+    noise: Tensor,
+    alpha: Tensor,
+) -> Tensor:
+    """y [B] for rewards [B], with a' of noise [B, A] and the target critics."""
+    actions, log_probs = parts.actor.sample(batch.next_observations, noise)
+    if settings.absorbing:
+        going = 1.0 - batch.next_observations[:, -1]  # [B]
+        actions, log_probs = actions * going[:, None], log_probs * going
+    values = parts.target.least(batch.next_observations, actions)
+    return bellman_target(rewards, batch.terminated, values, log_probs, alpha, settings.gamma)

@@ -1,0 +1,235 @@
+"""Online maximum-likelihood IRL (thesis Alg. 2), as the verbs of core's round loop.
+
+    max_theta E_E[sum_t gamma^t log pi_theta(a_t|s_t)]
+    s.t.      pi_theta = argmax_pi E_pi[sum_t gamma^t (r(s_t, a_t; theta) + alpha H(pi(.|s_t)))]
+
+A round k, warm-started from the one before:
+
+    sample    trajectories of pi_k; in round 0 of uniform actions
+    reward    theta_{k+1}: Adam on E_A[sum_t r(s_t, a_t; theta)] - E_E[sum_t r(s_t, a_t; theta)]
+    policy    pi_{k+1}: episodes of SAC, where a transition's reward is that of r_{k+1} at the
+              moment at which its batch is drawn
+    evaluate  the true return, which nothing else here ever sees
+
+The paper's box improves first; warm-started, that is the same sequence (see `core.trainer`). A
+sample's steps count as environment steps, and the policy learns from them, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from irl_align.control.absorbing import padded_with_absorbing_states, with_flags
+from irl_align.control.buffers import Batch
+from irl_align.control.config import MLIRLConfig, RoundConfig
+from irl_align.control.demonstrations.loading import Demonstrations, load_demonstrations
+from irl_align.control.environments.making import make
+from irl_align.control.evaluating import ReturnEvaluator, spent
+from irl_align.control.policies import Policy, RandomPolicy
+from irl_align.control.reward_fit import LearnedReward, RewardCodec, Weighted, fit_reward
+from irl_align.control.rollouts import Collector
+from irl_align.control.sac.batches import Relabelled
+from irl_align.control.sac.compiling import threads_for
+from irl_align.control.sac.learner import ForgetReplay, Learner, LearnerCodec
+from irl_align.control.sac.training import train
+from irl_align.control.spaces import Spaces
+from irl_align.control.trajectories import Trajectories
+from irl_align.core.config import to_dict
+from irl_align.core.loggers import Logger
+from irl_align.core.protocols import Codecs, Metrics, PhaseContext
+from irl_align.core.run import RunDirectory
+from irl_align.core.trainer import BilevelTrainer, Result
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the reward step sees of the agent.
+
+    Attributes:
+        fresh: these trajectories cost environment steps that nobody has counted yet, and the
+            policy has not learned from them yet.
+        alpha: temperature of the policy that made them.
+        replay: transitions from all of the agent's past; None when none are asked for.
+    """
+
+    trajectories: Trajectories
+    fresh: bool
+    alpha: float
+    replay: Batch | None
+
+
+class AgentTrajectories:
+    """The sample verb: the latest training episodes, or fresh ones of the stochastic policy."""
+
+    def __init__(self, collector: Collector, config: RoundConfig) -> None:
+        self.collector, self.config = collector, config
+
+    def sample(self, policy: Learner, ctx: PhaseContext, /) -> tuple[Samples, Metrics]:
+        count = self.config.agent_trajectories
+        first = len(policy.buffer) == 0
+        if not first and self.config.samples == "training":
+            trajectories = Trajectories(list(policy.latest)[-count:])
+            return self._samples(policy, trajectories, False, ctx), {}
+        act: Policy = policy.agent.acting.stochastic(ctx.seed)
+        if first:
+            act, count = RandomPolicy(policy.spaces, ctx.seed), policy.config.random_episodes
+        trajectories = self.collector.collect(act, count, seed=ctx.seed).trajectories
+        return self._samples(policy, trajectories, True, ctx), {}
+
+    def _samples(
+        self, policy: Learner, trajectories: Trajectories, fresh: bool, ctx: PhaseContext
+    ) -> Samples:
+        return Samples(trajectories, fresh, policy.agent.alpha, self._replay(policy, ctx))
+
+    def _replay(self, policy: Learner, ctx: PhaseContext) -> Batch | None:
+        if not self.config.replay_share or len(policy.buffer) == 0:
+            return None
+        # With a generator of the phase's own, the replay's next draws are what they were.
+        generator = torch.Generator().manual_seed(ctx.seed)
+        shape = (self.config.replay_steps,)
+        index = torch.randint(len(policy.buffer), shape, generator=generator)
+        return policy.buffer.layout.unpack(policy.buffer.rows(index))
+
+
+class LikelihoodStep:
+    """The reward verb: see `reward_fit`."""
+
+    def __init__(self, demonstrations: Trajectories, config: MLIRLConfig, *, horizon: int) -> None:
+        self.demonstrations, self.config, self.horizon = demonstrations, config, horizon
+        self.gamma = config.sac.gamma if config.reward.discount_in_gradient else 1.0
+        self._all = self._weighted(demonstrations)
+
+    def fit(
+        self, reward: LearnedReward, samples: Samples, ctx: PhaseContext, /
+    ) -> tuple[LearnedReward, Metrics]:
+        # The scale of a reward means something only beside the temperature it was learned with.
+        reward.facts["alpha"] = samples.alpha
+        with threads_for(self.config.reward.hidden):
+            metrics = fit_reward(
+                reward,
+                self._expert(ctx.seed),
+                self._weighted(samples.trajectories),
+                replay=samples.replay,
+                replay_share=self.config.round.replay_share,
+                seed=ctx.seed,
+            )
+        return reward, metrics
+
+    def _expert(self, seed: int) -> Weighted:
+        count = self.config.round.expert_trajectories
+        if count is None or count >= len(self.demonstrations):
+            return self._all
+        rng = np.random.default_rng(seed)
+        chosen = rng.choice(len(self.demonstrations), size=count, replace=False)
+        return self._weighted(self.demonstrations.select(int(number) for number in chosen))
+
+    def _weighted(self, trajectories: Trajectories) -> Weighted:
+        if self.config.environment.absorbing:
+            trajectories = padded_with_absorbing_states(trajectories, self.horizon)
+        return Weighted.of(trajectories, self.horizon, self.gamma)
+
+
+class SoftActorCritic:
+    """The policy verb: episodes of SAC under the reward of this round."""
+
+    def __init__(self, collector: Collector, episodes: int) -> None:
+        self.collector, self.episodes = collector, episodes
+
+    def improve(
+        self, policy: Learner, reward: LearnedReward, samples: Samples, ctx: PhaseContext, /
+    ) -> tuple[Learner, Metrics]:
+        if samples.fresh:
+            policy.take(samples.trajectories)
+        source = Relabelled(policy.buffer, reward.net)
+        _, metrics = train(policy, self.collector, source, self.episodes, seed=ctx.seed)
+        return policy, metrics
+
+
+def demonstrations_for(config: MLIRLConfig, spaces: Spaces) -> Demonstrations:
+    """The demonstrations of `config`, checked against the environment's `spaces`.
+
+    In absorbing environments they come with the flag. Raises UserError as the loader does.
+    """
+    plain = spaces
+    if config.environment.absorbing:
+        plain = replace(spaces, observation_dim=spaces.observation_dim - 1)
+    wanted = config.demonstrations
+    found = load_demonstrations(
+        wanted.path,
+        environment=plain,
+        count=wanted.count,
+        seed=wanted.seed,
+        on_bad="drop" if wanted.on_bad == "drop" else "error",
+    )
+    if config.environment.absorbing:
+        found = replace(found, trajectories=with_flags(found.trajectories))
+    return found
+
+
+def ml_irl(
+    config: MLIRLConfig, *, loggers: Sequence[Logger] = (), keep: bool = True, **trainer: Any
+) -> Result[Learner, LearnedReward]:
+    """Run or resume what `config` describes, until its environment steps are used up.
+
+    Args:
+        keep: with False nothing is written.
+        trainer: what else BilevelTrainer takes (`callbacks`).
+
+    The history holds the metrics of `ReturnEvaluator`, `fit_reward` and `train`. Raises UserError
+    when the demonstrations cannot be used, before anything is run.
+    """
+    environment = config.environment
+    env = make(environment.name, **environment.options())
+    evaluator = ReturnEvaluator(environment, config.evaluation, config.environment_steps)
+    try:
+        collector = Collector(env)
+        spaces = collector.spaces
+        demonstrations = demonstrations_for(config, spaces)
+        horizon = max(spaces.max_episode_steps or 0, max(demonstrations.report.lengths))
+        learner = Learner(
+            spaces,
+            config.sac,
+            seed=config.seed,
+            absorbing=environment.absorbing,
+            remember=config.round.agent_trajectories,
+            planned_updates=config.environment_steps,
+        )
+        reward = LearnedReward(
+            spaces.observation_dim, spaces.action_dim, config.reward, seed=config.seed
+        )
+        reward.facts["environment"] = spaces.environment
+        run = None
+        if keep:
+            run = RunDirectory(config.run_dir).open(
+                to_dict(config), free_keys=("environment_steps", "run_dir")
+            )
+        callbacks = list(trainer.pop("callbacks", ()))
+        try:
+            loop: BilevelTrainer[Learner, LearnedReward] = BilevelTrainer(
+                AgentTrajectories(collector, config.round),
+                LikelihoodStep(demonstrations.trajectories, config, horizon=horizon),
+                SoftActorCritic(collector, config.round.episodes),
+                evaluator,
+                rounds=config.environment_steps,  # a round has a step at least
+                seed=config.seed,
+                run=run,
+                codecs=Codecs(policy=LearnerCodec(learner), reward=RewardCodec(reward)),
+                save_every=config.save_every,
+                callbacks=[*callbacks, *([ForgetReplay(run)] if run is not None else [])],
+                early_stop=lambda history: spent(config.environment_steps, history),
+                manifest=lambda number: {"demonstrations": demonstrations.report.sha256},
+                loggers=loggers,
+                **trainer,
+            )
+            return loop.train(learner, reward)
+        finally:
+            if run is not None:
+                run.close()
+    finally:
+        env.close()
+        evaluator.close()

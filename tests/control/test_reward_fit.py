@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from irl_align.control.buffers import Batch
+from irl_align.control.config import RewardConfig
+from irl_align.control.reward_fit import LearnedReward, Weighted, fit_reward
+from irl_align.core.errors import UserError
+
+HORIZON = 6
+
+
+def weighted(trajectories, gamma=1.0) -> Weighted:
+    return Weighted.of(trajectories, HORIZON, gamma)
+
+
+def learned(**changes) -> LearnedReward:
+    options = {"hidden": [8], "weight_decay": 0.0, "learning_rate": 1e-2, **changes}
+    return LearnedReward(4, 2, RewardConfig(**options), seed=0)
+
+
+def flat(net) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.8])
+def test_returns_are_sums_over_a_trajectory_s_own_pairs(trajectories, gamma):
+    part = weighted(trajectories, gamma)
+
+    def reward(s, a):
+        return s[..., 0] * a[..., 1]
+
+    found = part.returns(reward(part.observations, part.actions))
+    expected = [
+        sum(
+            gamma**t * float(tau.observations[t, 0] * tau.actions[t, 1]) / HORIZON
+            for t in range(len(tau))
+        )
+        for tau in trajectories
+    ]
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_the_step_follows_the_likelihood_gradient(build):
+    """One step of plain descent against finite differences of E_A[sum r] - E_E[sum r]."""
+    expert = weighted(build.trajectories((3, 6), (False, False)), 0.9)
+    agent = weighted(build.trajectories((5, 2, 4), (False, True, False)), 0.9)
+    reward = learned(inputs="state_action", activation="tanh", bound=None)
+    reward.net.double()
+    reward.optimiser = torch.optim.SGD(reward.net.parameters(), lr=1.0)
+    before = copy.deepcopy(reward.net)
+    parts = [
+        Weighted(*(x.double() if x.is_floating_point() else x for x in p)) for p in (expert, agent)
+    ]
+
+    def gap(net) -> torch.Tensor:
+        sums = [p.returns(net(p.observations, p.actions)).mean() for p in parts]
+        return sums[1] - sums[0]
+
+    fit_reward(reward, *parts)
+    step = flat(reward.net) - flat(before)
+    start = flat(before)
+    for number in range(0, len(start), 7):
+        ends = []
+        for sign in (1, -1):
+            moved = start.clone()
+            moved[number] += sign * 1e-5
+            net = copy.deepcopy(before)
+            torch.nn.utils.vector_to_parameters(moved, net.parameters())
+            ends.append(gap(net).item())
+        assert step[number].item() == pytest.approx(-(ends[0] - ends[1]) / 2e-5, abs=1e-7)
+
+
+def test_steps_raise_the_demonstrations_above_the_samples(build):
+    expert = weighted(build.trajectories((6, 6), (False, False)))
+    agent = weighted(build.trajectories((6, 6, 6), (False, False, False)))
+    reward = learned(steps=30, inputs="state")
+    first = fit_reward(reward, expert, agent)
+    then = fit_reward(reward, expert, agent)
+    assert then["reward/loss"] < first["reward/loss"] - 0.1
+    assert then["reward/demo_score"] - then["reward/sample_score"] > 0.1
+
+
+def test_replayed_transitions_take_their_share(build):
+    expert = weighted(build.trajectories((6, 6), (False, False)))
+    agent = weighted(build.trajectories((6,), (False,)))
+    past = Batch(torch.randn(50, 4), torch.randn(50, 2), torch.randn(50, 4), torch.zeros(50))
+    reward = learned()
+    with torch.no_grad():
+        net = copy.deepcopy(reward.net)
+        scores = [net(p[0], p[1]).mean().item() for p in (expert, agent, past)]
+    found = fit_reward(reward, expert, agent, replay=past, replay_share=0.25)["reward/loss"]
+    assert found == pytest.approx(0.75 * scores[1] + 0.25 * scores[2] - scores[0], abs=1e-6)
+
+
+def test_the_trust_region_bounds_what_a_round_moves(build):
+    expert = weighted(build.trajectories((6, 6), (False, False)))
+    agent = weighted(build.trajectories((6,), (False,)))
+    free = fit_reward(learned(steps=20), expert, agent)["reward/change"]
+    reward = learned(steps=20, trust_region=free / 5)
+    before = copy.deepcopy(reward.net)
+    change = fit_reward(reward, expert, agent)["reward/change"]
+    assert free / 20 < change <= free / 5
+    seen, done = (torch.cat([expert[i], agent[i]]) for i in (0, 1))
+    moved = (reward.net(seen, done) - before(seen, done)).square().mean().sqrt().item()
+    assert moved == pytest.approx(change, rel=1e-4)
+
+
+def test_the_gradient_penalty_flattens(build):
+    expert = weighted(build.trajectories((6, 6), (False, False)))
+    agent = weighted(build.trajectories((6,), (False,)))
+    steep, flatter = (
+        fit_reward(learned(steps=60, gradient_penalty=weight), expert, agent)["reward/change"]
+        for weight in (0.0, 1.0)
+    )
+    assert flatter < steep / 2
+
+
+def test_a_state_only_reward_is_penalised_for_states_only(build):
+    expert = weighted(build.trajectories((6, 6), (False, False)))
+    agent = weighted(build.trajectories((6,), (False,)))
+    fit_reward(learned(inputs="state", gradient_penalty=1.0), expert, agent)  # no error: no d r/d a
+
+
+def test_the_average_follows_the_rounds(build):
+    expert = weighted(build.trajectories((6, 6), (False, False)))
+    agent = weighted(build.trajectories((6,), (False,)))
+    reward = learned(average=0.9)
+    expected = flat(reward.average)
+    for _ in range(3):
+        fit_reward(reward, expert, agent)
+        expected = 0.9 * expected + 0.1 * flat(reward.net)
+    torch.testing.assert_close(flat(reward.average), expected)
+
+
+def test_a_reward_goes_on_where_it_was_saved(build, tmp_path):
+    expert = weighted(build.trajectories((6, 6), (False, False)))
+    agent = weighted(build.trajectories((6,), (False,)))
+    reward, other = learned(average=0.9), learned(average=0.9)
+    fit_reward(reward, expert, agent)
+    reward.save(tmp_path)
+    other.load(tmp_path)
+    for each in (reward, other):
+        fit_reward(each, expert, agent)
+    assert torch.equal(flat(reward.net), flat(other.net))
+    assert torch.equal(flat(reward.average), flat(other.average))
+    (tmp_path / "optimiser.pt").write_bytes(b"torn")
+    with pytest.raises(UserError, match="not a reward of this configuration"):
+        other.load(tmp_path)
+
+
+def test_divergence_is_named(build):
+    expert = weighted(build.trajectories((6, 6), (False, False)))
+    agent = weighted(build.trajectories((6,), (False,)))
+    with pytest.raises(UserError, match=r"lower reward\.learning_rate"):
+        fit_reward(learned(learning_rate=1e30, steps=3, bound=None), expert, agent)

@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: install demo test check bench report clean
+.PHONY: install demo demo-control test check bench report clean
 
 install: $(INSTALLED)
 
@@ -31,6 +31,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: install
 	$(BIN)/python recipes/align.py configs/llm/quickstart.yaml
 	$(BIN)/irl-align report runs/quickstart
+
+# Control: an expert on the true reward, then ML-IRL from ten of its episodes, over five seeds.
+demo-control: install
+	$(BIN)/python recipes/collect_expert.py configs/control/pendulum_expert.yaml
+	$(BIN)/python recipes/control_ml_irl.py configs/control/pendulum.yaml --seeds 5 --expert runs/pendulum_expert
 
 test: install
 	$(BIN)/python -m pytest tests

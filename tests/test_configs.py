@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
+from irl_align.control.config import ExpertConfig, MLIRLConfig
+from irl_align.control.environments.making import make
 from irl_align.core.config import load_config, to_dict
 from irl_align.llm.config import AlignConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 EXPERIMENTS = sorted((CONFIGS / "llm").glob("*.yaml"))
+CONTROL = sorted(p for p in (CONFIGS / "control").rglob("*.yaml") if p.stem != "base")
 ACCELERATE = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
 # Tables 5.5-5.8 and the settings that go with them.
@@ -158,3 +161,74 @@ def test_deepspeed_files_leave_the_optimiser_to_the_experiment(path):
 
 def test_accelerate_covers_the_promised_strategies():
     assert {p.stem for p in ACCELERATE} == {"single", "ddp", "zero2", "zero3"}
+
+
+# Section 2's table of settings; "code" is the authors' public code.
+CONTROL_PAPER: dict[str, dict[str, Any]] = {
+    "thesis": {
+        "sac.hidden": [64, 64],
+        "sac.learning_rate": 3e-3,
+        "round.episodes": 10,
+        "round.samples": "fresh",
+        "round.agent_trajectories": 5,
+        "round.expert_trajectories": 5,
+        "reward.hidden": [64, 64],
+        "reward.learning_rate": 1e-4,
+        "reward.steps": 1,
+    },
+    "reference": {
+        "sac.hidden": [256, 256],
+        "sac.learning_rate": 1e-3,
+        "sac.gamma": 0.99,
+        "sac.tau": 0.005,
+        "sac.batch_size": 100,
+        "sac.capacity": 1_000_000,
+        "sac.alpha": 0.2,
+        "sac.random_episodes": 1,
+        "round.episodes": 5,
+        "round.samples": "fresh",
+        "round.agent_trajectories": 10,
+        "round.expert_trajectories": 1,
+        "reward.bound": 10.0,
+        "reward.learning_rate": 1e-4,
+        "reward.weight_decay": 1e-3,
+        "reward.steps": 1,
+    },
+}
+CONTROL_STEPS = {
+    "thesis": {"hopper": 10**6, "halfcheetah": 2 * 10**6, "walker2d": 2 * 10**6}
+    | {"ant": 2 * 10**6, "humanoid": 2 * 10**6},
+    # Rounds of (5 + 10) x 1000 steps.
+    "reference": {"hopper": 200 * 15_000, "halfcheetah": 600 * 15_000, "walker2d": 1000 * 15_000}
+    | {"ant": 600 * 15_000, "humanoid": 600 * 15_000},
+}
+
+
+def control_config(path: Path) -> Any:
+    if path.stem.endswith("_expert"):
+        return load_config(ExpertConfig, path)
+    return load_config(MLIRLConfig, path, ["demonstrations.path=any.npz"])
+
+
+@pytest.mark.parametrize("path", CONTROL, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_every_control_experiment_loads_and_says_what_a_reader_needs(path):
+    config = control_config(path)
+    make(config.environment.name, **config.environment.options()).close()
+    text = header(path)
+    for word in ("Paper", "Hardware", "Launch", "Expected"):
+        assert re.search(rf"^# {word} +\S", text, re.MULTILINE), f"no line `# {word} ...`"
+    assert str(path.relative_to(ROOT)) in text, "the launch line starts another file"
+    for recipe in re.findall(r"recipes/\w+\.py", text):
+        assert (ROOT / recipe).is_file()
+
+
+@pytest.mark.parametrize("preset", CONTROL_PAPER)
+@pytest.mark.parametrize("robot", CONTROL_STEPS["thesis"])
+def test_control_presets_hold_the_papers_values(preset, robot):
+    config = to_dict(control_config(CONFIGS / "control" / preset / f"{robot}.yaml"))
+    expected = dict(CONTROL_PAPER[preset])
+    if preset == "reference" and robot in ("ant", "humanoid"):
+        expected["reward.hidden"] = [128, 128]
+    assert {key: value_at(config, key) for key in expected} == expected
+    assert config["environment_steps"] == CONTROL_STEPS[preset][robot]
+    assert config["environment"]["name"].lower() == robot

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
 import numpy as np
 
 from irl_align.control.config import EnvironmentConfig, EvaluationConfig
 from irl_align.control.environments.making import make
 from irl_align.control.rollouts import Collector, Rollouts
 from irl_align.control.sac.learner import Learner
+from irl_align.core.loggers import Logger, Progress
 from irl_align.core.protocols import Metrics, PhaseContext
 
 # Environments that step side by side, so that one call of the policy serves all.
@@ -60,3 +64,19 @@ class ReturnEvaluator:
 def spent(budget: int, history: list[dict[str, float]]) -> bool:
     """Whether learning has used `budget` environment steps: what ends a run."""
     return bool(history) and history[-1]["steps/environment"] >= budget
+
+
+class OnlyEvaluations:
+    """Hands on the rounds in which something was evaluated: others are a fraction of a second."""
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+
+    def log(self, step: int, metrics: Mapping[str, float], kind: str = "round") -> None:
+        if "eval/return" in metrics:
+            self._logger.log(step, metrics, kind)
+
+    def progress(
+        self, description: str, total: int | None = None
+    ) -> AbstractContextManager[Progress]:
+        return self._logger.progress(description, total)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -22,17 +21,16 @@ TINY = [
 
 
 @pytest.fixture
-def run(tmp_path):
-    def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            [sys.executable, *[str(ROOT / arguments[0]), *arguments[1:]]],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+def run(tmp_path, monkeypatch, capsys):
+    """run("recipes/NAME.py", ...) in this process: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", [str(ROOT / arguments[0]), *arguments[1:]])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        said = capsys.readouterr()
+        return end.value.code, said.out, said.err
 
     return start
 
@@ -40,25 +38,31 @@ def run(tmp_path):
 def test_from_an_expert_to_a_plot(run, tmp_path):
     expert = str(ROOT / "configs/control/pendulum_expert.yaml")
     config = str(ROOT / "configs/control/pendulum.yaml")
-    done = run("recipes/collect_expert.py", expert, *TINY, "episodes=3")
-    assert done.returncode == 0, done.stderr
-    assert "demonstrations.npz: 3 episodes" in done.stdout
+    code, out, err = run("recipes/collect_expert.py", expert, *TINY, "episodes=3")
+    assert code == 0, err
+    assert "demonstrations.npz: 3 episodes" in out
     command = ("recipes/control_ml_irl.py", config, *TINY, "--seeds", "2")
-    done = run(*command, "--expert", "runs/pendulum_expert")
-    assert done.returncode == 0, done.stderr
+    code, out, err = run(*command, "--expert", "runs/pendulum_expert")
+    assert code == 0, err
     found = json.loads((tmp_path / "runs/pendulum/returns.json").read_text())
     assert [run["name"] for run in found["runs"]] == ["seed-0", "seed-1"]
     assert found["expert"] < 0 and found["runs"][0]["steps"][-1] == 60
     assert (tmp_path / "runs/pendulum/returns.png").is_file()
-    again = run(*command)  # nothing is left to do
-    assert again.returncode == 0, again.stderr
-    assert (
-        json.loads((tmp_path / "runs/pendulum/returns.json").read_text())["runs"] == found["runs"]
-    )
+    code, _, err = run(*command)  # nothing is left to do
+    assert code == 0, err
+    again = json.loads((tmp_path / "runs/pendulum/returns.json").read_text())
+    assert again["runs"] == found["runs"]
 
 
 def test_mistakes_end_with_one_line(run):
-    done = run("recipes/control_ml_irl.py", str(ROOT / "configs/control/thesis/hopper.yaml"))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "no value for demonstrations.path" in done.stderr
-    assert "Traceback" not in done.stderr
+    thesis = str(ROOT / "configs/control/thesis/hopper.yaml")
+    code, out, err = run("recipes/control_ml_irl.py", thesis)
+    assert (code, out) == (2, "")
+    assert "no value for demonstrations.path" in err
+
+
+def test_only_npz_is_recorded(run, tmp_path):
+    expert = str(ROOT / "configs/control/pendulum_expert.yaml")
+    code, _, err = run("recipes/collect_expert.py", expert, *TINY, "demonstrations=demos.h5")
+    assert code == 2 and "demos.h5: they are saved as .npz" in err
+    assert not list(tmp_path.iterdir())

@@ -7,7 +7,6 @@ import torch
 
 from irl_align.control.config import SACConfig
 from irl_align.control.sac.agent import SAC, named
-from irl_align.control.sac.compiling import why_not
 from irl_align.control.sac.step import soft_target, update
 
 
@@ -160,25 +159,3 @@ def test_the_value_of_being_over_is_its_reward_for_ever(spaces, drawn):
         agent.update(rows, rewards)
     q = agent.parts.critic(over[None], torch.zeros(1, 2))
     torch.testing.assert_close(q, torch.full((2, 1), -3.0), atol=0.02, rtol=0)
-
-
-@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
-def test_compiled_and_eager_give_the_same_numbers(agent, duplicate, drawn):
-    compiled = duplicate(agent, compile="always")
-    assert compiled.compiled and not agent.compiled
-    before = [p.clone() for p in agent.actor.parameters()]
-    for seed in range(10):
-        rows, rewards = drawn(1, 6, seed)
-        losses = [a.update(rows, rewards) for a in (agent, compiled)]
-        torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
-    moved = max((a - b).abs().max() for a, b in zip(before, agent.actor.parameters(), strict=True))
-    assert moved > 5e-3
-    mine, other = agent.state_dict(), compiled.state_dict()
-    for name in ("actor", "critic", "target"):
-        for key in mine[name]:
-            torch.testing.assert_close(mine[name][key], other[name][key], atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(mine["log_alpha"], other["log_alpha"])
-    observation = torch.randn(3, 4)  # the numpy views follow the compiled update, too
-    mean, _ = compiled.actor(observation)
-    seen, _ = compiled.acting.distribution(observation.numpy())
-    torch.testing.assert_close(mean.detach(), torch.from_numpy(seen), atol=1e-6, rtol=1e-5)

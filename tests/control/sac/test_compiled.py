@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from irl_align.control.config import SACConfig
+from irl_align.control.sac.agent import SAC
+from irl_align.control.sac.compiling import threads_for, why_not
+from irl_align.control.spaces import Spaces
+
+# As `test_pendulum` has it, so that one compilation serves both.
+CONFIG = {"hidden": [64, 64], "batch_size": 100, "update_every": 1}
+
+
+def agent(compile: str) -> SAC:
+    box = np.full(1, 2.0, np.float32)
+    return SAC(Spaces("Test", 3, -box, box), SACConfig(**CONFIG, compile=compile), seed=0)
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+def test_compiled_and_eager_give_the_same_numbers():
+    eager, compiled = agent("never"), agent("always")
+    assert compiled.compiled and not eager.compiled
+    before = [p.detach().clone() for p in eager.actor.parameters()]
+    torch.manual_seed(0)
+    with threads_for(CONFIG["hidden"]):
+        for _ in range(15):
+            rows, rewards = torch.randn(1, 100, 8), torch.randn(1, 100)
+            rows[..., -1] = torch.rand(1, 100) < 0.2
+            losses = [each.update(rows, rewards) for each in (eager, compiled)]
+            torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
+    moved = max((a - b).abs().max() for a, b in zip(before, eager.actor.parameters(), strict=True))
+    assert moved > 5e-3
+    mine, other = eager.state_dict(), compiled.state_dict()
+    for name in ("actor", "critic", "target"):
+        for key in mine[name]:
+            torch.testing.assert_close(mine[name][key], other[name][key], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(mine["log_alpha"], other["log_alpha"])
+    assert torch.equal(mine["critic_moments"]["count"], other["critic_moments"]["count"])
+    # The numpy views follow the compiled update, too.
+    observation = torch.randn(3, 3)
+    mean, _ = compiled.actor(observation)
+    seen, _ = compiled.acting.distribution(observation.numpy())
+    torch.testing.assert_close(mean.detach(), torch.from_numpy(seen), atol=1e-6, rtol=1e-5)

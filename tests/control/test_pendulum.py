@@ -44,7 +44,7 @@ def test_ml_irl_learns_the_task_from_ten_demonstrations(demonstrations):
             [
                 f"seed={seed}",
                 f"demonstrations.path={path}",
-                "environment_steps=12_000",
+                "environment_steps=14_000",
                 "sac.update_every=1",  # compiles in a third of the time
                 "evaluation.every=0",
             ],

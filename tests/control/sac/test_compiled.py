@@ -31,11 +31,12 @@ def test_compiled_and_eager_give_the_same_numbers():
             losses = [each.update(rows, rewards) for each in (eager, compiled)]
             torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
     moved = max((a - b).abs().max() for a, b in zip(before, eager.actor.parameters(), strict=True))
-    assert moved > 5e-3
+    assert moved > 1e-2
     mine, other = eager.state_dict(), compiled.state_dict()
+    # Adam magnifies the rounding of gradients that are next to nothing; a thousandth of the way.
     for name in ("actor", "critic", "target"):
         for key in mine[name]:
-            torch.testing.assert_close(mine[name][key], other[name][key], atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(mine[name][key], other[name][key], atol=1e-5, rtol=0)
     torch.testing.assert_close(mine["log_alpha"], other["log_alpha"])
     assert torch.equal(mine["critic_moments"]["count"], other["critic_moments"]["count"])
     # The numpy views follow the compiled update, too.

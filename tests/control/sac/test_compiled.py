@@ -25,18 +25,18 @@ def test_compiled_and_eager_give_the_same_numbers():
     before = [p.detach().clone() for p in eager.actor.parameters()]
     torch.manual_seed(0)
     with threads_for(CONFIG["hidden"]):
-        for _ in range(15):
+        for _ in range(10):
             rows, rewards = torch.randn(1, 100, 8), torch.randn(1, 100)
             rows[..., -1] = torch.rand(1, 100) < 0.2
             losses = [each.update(rows, rewards) for each in (eager, compiled)]
             torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
     moved = max((a - b).abs().max() for a, b in zip(before, eager.actor.parameters(), strict=True))
-    assert moved > 1e-2
+    assert moved > 5e-3
     mine, other = eager.state_dict(), compiled.state_dict()
-    # Adam magnifies the rounding of gradients that are next to nothing; a thousandth of the way.
+    # Few updates: once rounding decides which critic is the smaller, the two part ways.
     for name in ("actor", "critic", "target"):
         for key in mine[name]:
-            torch.testing.assert_close(mine[name][key], other[name][key], atol=1e-5, rtol=0)
+            torch.testing.assert_close(mine[name][key], other[name][key], atol=1e-6, rtol=0)
     torch.testing.assert_close(mine["log_alpha"], other["log_alpha"])
     assert torch.equal(mine["critic_moments"]["count"], other["critic_moments"]["count"])
     # The numpy views follow the compiled update, too.

@@ -62,7 +62,8 @@ def test_rounds_start_at_the_reference(tmp_path, reference, start):
             Path(job.out, "probe.json").write_text("{}", encoding="utf-8")
             return {}
 
-        alignment = Alignment(config, SimpleNamespace(run=record), run, {})
+        launcher = SimpleNamespace(run=record, place=SimpleNamespace(size=1))
+        alignment = Alignment(config, launcher, run, {})
         assert alignment.prepare() == run.setup_folder(start)
         assert [job.name for job in jobs] == ["prepare", "sft"], "SFT is the baseline in any case"
         ctx = SimpleNamespace(folder=tmp_path, round=1, seed=0)

@@ -1,12 +1,12 @@
 """The policy phase alone: pi_{t+1} from pi_t, its samples and a reward model.
 
-    python recipes/improve_policy.py CONFIG --policy sft --sft sft --reward reward \\
+    python recipes/improve_policy.py CONFIG --policy sft --initial sft --reward reward \\
         --samples samples --out policy
     accelerate launch --config_file configs/accelerate/zero3.yaml recipes/improve_policy.py ...
 
 The reward model scores the samples, the best is paired with the worst, and one round of DPO
-follows; --sft is the reference under `policy.reference=sft`. OUT gets model/, adapter/ (with LoRA),
-pairs.jsonl, probe.json and steps.jsonl. Nothing that exists is overwritten.
+follows; --initial is the KL reference unless `policy.reference=previous`. OUT gets model/,
+adapter/ (with LoRA), pairs.jsonl, probe.json and steps.jsonl. Nothing that exists is overwritten.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def main() -> int:
     )
     parser.add_argument("config", type=Path, help="a YAML of configs/llm")
     parser.add_argument("--policy", type=Path, required=True, help="pi_t's folder")
-    parser.add_argument("--sft", type=Path, required=True, help="the SFT policy's folder")
+    parser.add_argument(
+        "--initial", type=Path, required=True, help="pi_0: SFT, or the base under reference=base"
+    )
     parser.add_argument("--reward", type=Path, required=True, help="output of fit_reward.py")
     parser.add_argument("--samples", type=Path, required=True, help="output of sample.py")
     parser.add_argument("--round", type=int, default=0, help="for seed and record (default 0)")
@@ -39,7 +41,7 @@ def main() -> int:
     config = load_config(AlignConfig, arguments.config, arguments.overrides)
     inputs = {
         "policy": input_folder("--policy", arguments.policy),
-        "sft": input_folder("--sft", arguments.sft),
+        "initial": input_folder("--initial", arguments.initial),
         "reward": input_folder("--reward", arguments.reward, "model"),
         "samples": input_folder("--samples", arguments.samples, SAMPLES_NAME),
     }

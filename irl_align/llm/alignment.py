@@ -82,9 +82,15 @@ class Alignment(Callback):
     # Before round 0
 
     def prepare(self) -> Path:
-        """Base model and SFT policy; returns the folder of pi_0 (also the KL reference)."""
+        """Base model and SFT policy; returns the folder of pi_0."""
         base = self._setup("base", self._base)
-        return self._setup("sft", lambda out, seed: self._sft(base, out, seed))
+        self._setup("sft", lambda out, seed: self._sft(base, out, seed))
+        return self.run.setup_folder(self._start)
+
+    @property
+    def _start(self) -> str:
+        """Where the rounds start, r_0 = 0: the reference, or SFT when that moves along."""
+        return "base" if self.config.policy.reference == "base" else "sft"
 
     def _setup(self, name: str, work: Callable[[Path, int], Metrics]) -> Path:
         if self.run.setup_done(name):
@@ -158,7 +164,7 @@ class Alignment(Callback):
         assert ctx.folder is not None
         inputs = {
             "policy": policy,
-            "sft": self.run.setup_folder("sft"),
+            "initial": self.run.setup_folder(self._start),
             "reward": reward,
             "samples": samples,
         }
@@ -172,7 +178,7 @@ class Alignment(Callback):
             "completions": ctx.folder,
             "policy": policy,
             "reward": reward,
-            "sft": self.run.setup_folder("sft"),
+            "initial": self.run.setup_folder(self._start),
         }
         if self.config.evaluation.prompts is not None:
             metrics = _times(self._generate(policy, ctx.folder, ctx.seed, ctx.round, held_out=True))
@@ -192,8 +198,9 @@ class Alignment(Callback):
         write_report_quietly(self.run.path)
 
     def manifest(self, number: int) -> dict[str, Any]:
-        previous = f"rounds/{number - 1:04d}/policy" if number else "setup/sft"
-        reference = "setup/sft" if self.config.policy.reference == "sft" else previous
+        start = f"setup/{self._start}"
+        previous = f"rounds/{number - 1:04d}/policy" if number else start
+        reference = previous if self.config.policy.reference == "previous" else start
         return {
             "reference": reference,
             "policy_in_folder": previous,

@@ -113,7 +113,8 @@ class OptimConfig:
 
 @dataclass
 class SFTConfig(OptimConfig):
-    """Supervised fine-tuning on the demonstrations: the initial policy and the baseline to beat.
+    """Supervised fine-tuning on the demonstrations: the initial policy (unless the reference is the
+    base model) and the baseline to beat.
 
     `enabled=false` takes `model.path` itself as the SFT policy (pi_0 and reference).
     """
@@ -203,10 +204,17 @@ class RewardConfig(OptimConfig):
 
 @dataclass
 class PolicyConfig(OptimConfig):
-    """KL-regularised policy improvement. `online_dpo`: best against worst of N completions."""
+    """KL-regularised policy improvement. `online_dpo`: best against worst of N completions.
+
+    `reference` also says where the rounds start, for r_0 = 0 means pi_0 = pi_ref. A reward from
+    demonstrations is log(demo / pi_ref): what SFT has learned already is missing from it, so
+    reference=base gives a reward that stands alone, reference=sft one that completes SFT.
+    """
 
     method: str = "online_dpo"
     beta: float = 0.1
+    # Of the KL term. sft: rounds start at SFT. base: they start at the base model, and SFT is only
+    # what they are held against. previous: start at SFT, then each round's own start.
     reference: str = "sft"
     loss_type: str = "sigmoid"
     label_smoothing: float = 0.0
@@ -217,7 +225,7 @@ class PolicyConfig(OptimConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _choice("method", self.method, ("online_dpo",))
-        _choice("reference", self.reference, ("sft", "previous"))
+        _choice("reference", self.reference, ("sft", "base", "previous"))
         _choice("truncated", self.truncated, ("exclude", "reject"))
         _positive(self, "beta", "pairs_per_prompt")
 

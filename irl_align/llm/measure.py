@@ -35,8 +35,8 @@ def measure(config: AlignConfig, job: PhaseJob) -> dict[str, float]:
     """`eval/*` of one policy and (in a round) its reward model.
 
     Inputs: `completions` (folder with this policy's completions of the held-out prompts, scores
-    are added to the file), and for a round `policy`, `sft`, `reward`, `baseline` (folder of the
-    SFT policy's completions) and `pairs` (folder of the base model's completions; hidden pairs
+    are added to the file), and for a round `policy`, `initial`, `reward`, `baseline` (folder of
+    the SFT policy's completions) and `pairs` (folder of the base model's completions; hidden pairs
     are formed among those and the baseline's).
     """
     folder = Path(job.inputs["completions"])
@@ -220,7 +220,7 @@ def _kl(
     ]
     return kl_estimates(
         PolicyRef.at(Path(job.inputs["policy"])),
-        PolicyRef.at(Path(job.inputs["sft"])),
+        PolicyRef.at(Path(job.inputs["initial"])),
         [p for p, _ in taken],
         [c.text for _, c in taken],
         [c.finished for _, c in taken],

@@ -163,7 +163,7 @@ def _policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
         )
     metrics = fit_dpo(
         policy,
-        PolicyRef.at(Path(job.inputs["sft"])),
+        PolicyRef.at(Path(job.inputs["initial"])),
         pairs,
         out,
         load_training_data(config)[0][0],

@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument(
         "--chat-template", default="configs/llm/templates/chatml.jinja", help="for a package model"
     )
-    parser.add_argument("--train", type=int, default=288, help="prompts with a demonstration")
+    parser.add_argument("--train", type=int, default=384, help="prompts with a demonstration")
     parser.add_argument("--heldout", type=int, default=96, help="prompts for evaluation")
     parser.add_argument("--n", type=int, default=16, help="answers to choose from")
     parser.add_argument("--temperature", type=float, default=0.8)

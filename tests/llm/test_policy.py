@@ -285,9 +285,12 @@ def test_first_round_starts_at_log_2_and_learns(sft, improved):
     assert LogprobProbe.read(ref.probe).dtype == "float32"
 
 
+@pytest.mark.parametrize("reference", ["sft", "base"])
 @pytest.mark.parametrize("lora", [LORA, None], ids=["lora", "full"])
-def test_the_reference_of_a_later_round_is_sft(sft, improved, tmp_path, lora):
-    found = loss_at_start(improved[0], sft[0], tmp_path, lora=lora, reference="sft")
+def test_the_reference_of_a_later_round_is_where_the_rounds_began(
+    sft, improved, tmp_path, lora, reference
+):
+    found = loss_at_start(improved[0], sft[0], tmp_path, lora=lora, reference=reference)
     assert found == pytest.approx(hand_loss(improved[0], sft[0]), abs=1e-3)
     assert abs(found - math.log(2)) > 0.05
 

@@ -59,8 +59,8 @@ def test_fit_reward(programs, config, run, tmp_path):
 
 def test_improve_policy(programs, config, run, tmp_path):
     arguments = [
-        str(config), "--policy", str(run / "rounds/0000/policy"), "--sft", str(run / "setup/sft"),
-        "--reward", str(run / "rounds/0001/reward"),
+        str(config), "--policy", str(run / "rounds/0000/policy"),
+        "--initial", str(run / "setup/sft"), "--reward", str(run / "rounds/0001/reward"),
         "--samples", str(run / "rounds/0001/samples"), "--round", "1", "--out", "p",
     ]  # fmt: skip
     ended = programs("improve_policy.py", *arguments, cwd=tmp_path)
@@ -94,7 +94,17 @@ def test_a_failed_phase_leaves_nothing_and_can_be_repeated(programs, config, run
         (["sample.py", "--policy", "nowhere"], "--policy nowhere: no such folder"),
         (["fit_reward.py", "--samples", ".", "--body", "."], "holds no samples.jsonl.gz"),
         (
-            ["improve_policy.py", "--policy", ".", "--sft", ".", "--reward", ".", "--samples", "."],
+            [
+                "improve_policy.py",
+                "--policy",
+                ".",
+                "--initial",
+                ".",
+                "--reward",
+                ".",
+                "--samples",
+                ".",
+            ],
             "--reward . holds no model",
         ),
         (["sft.py", "sft.batch_sise=2"], "batch_size"),

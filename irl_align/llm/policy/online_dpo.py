@@ -2,10 +2,10 @@
 
 loss = -log sigmoid(beta [log pi/pi_ref (chosen) - log pi/pi_ref (rejected)])
 
-The reference is the SFT policy in every round (`reference="sft"`) or the policy at the start of
-the round ("previous", mirror descent). With LoRA, TRL copies an adapter that it is handed into the
-reference, which would silently make it "previous"; so the SFT model goes in bare, TRL adds a fresh
-adapter (reference = adapters off = SFT), and pi_t's adapter weights are put into that.
+The reference is pi_0 in every round (`reference="sft"` or "base") or the policy at the start of the
+round ("previous", mirror descent). With LoRA, TRL copies an adapter that it is handed into the
+reference, which would silently make it "previous"; so pi_0 goes in bare, TRL adds a fresh adapter
+(reference = adapters off = pi_0), and pi_t's adapter weights are put into that.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def split_over_long(
 
 def make_dpo_trainer(
     policy: PolicyRef,
-    sft: PolicyRef,
+    initial: PolicyRef,
     pairs: Sequence[PolicyPair],
     config: PolicyConfig,
     model_config: ModelConfig,
@@ -94,7 +94,7 @@ def make_dpo_trainer(
         max_length=None,  # TRL would cut in silence; `split_over_long` has left the long out
     )
     tokenizer = load_tokenizer(policy.model, model_config)
-    keep_sft = config.reference == "sft"
+    fixed = config.reference != "previous"
     ordered = whole_batches(
         pairs,
         config.batch_size,
@@ -108,23 +108,24 @@ def make_dpo_trainer(
         "processing_class": tokenizer,
     }
     if config.lora is None:
-        reference = sft if keep_sft else policy
+        reference = initial if fixed else policy
         return DPOTrainer(
             model=load_causal_lm(policy.model, model_config),
             ref_model=load_causal_lm(reference.model, model_config),
             **common,
         )
-    start = _start(policy, sft, config)
+    start = _start(policy, initial, config)
     model = load_causal_lm(start.model, model_config, dtype=adapter_base_dtype(model_config))
     torch.manual_seed(seed)  # the adapters' start must depend on nothing drawn before
     trainer = DPOTrainer(
         model=model, peft_config=lora_config(config.lora, model, "CAUSAL_LM"), **common
     )
-    if keep_sft and policy.folder != sft.folder:
+    if fixed and policy.folder != initial.folder:
         if policy.adapter is None:
             raise UserError(
-                f"{policy.folder} has no adapter/ on the SFT policy, so LoRA with "
-                "policy.reference=sft cannot go on from it; use reference=previous or lora=null"
+                f"{policy.folder} has no adapter/ on {initial.folder}, so LoRA with "
+                f"policy.reference={config.reference} cannot go on from it; use "
+                "reference=previous or lora=null"
             )
         weights = load_file(policy.adapter / "adapter_model.safetensors")
         try:
@@ -137,14 +138,14 @@ def make_dpo_trainer(
     return trainer
 
 
-def _start(policy: PolicyRef, sft: PolicyRef, config: PolicyConfig) -> PolicyRef:
+def _start(policy: PolicyRef, initial: PolicyRef, config: PolicyConfig) -> PolicyRef:
     """Whose weights the trained model is loaded from: under adapters, the reference's."""
-    return sft if config.lora is not None and config.reference == "sft" else policy
+    return initial if config.lora is not None and config.reference != "previous" else policy
 
 
 def fit_dpo(
     policy: PolicyRef,
-    sft: PolicyRef,
+    initial: PolicyRef,
     pairs: Sequence[PolicyPair],
     out: Path,
     probe: Demonstration,
@@ -156,10 +157,12 @@ def fit_dpo(
     save_dtype: str = "bfloat16",
 ) -> dict[str, float]:
     """Improve `policy` on `pairs` and save pi_{t+1} into `out`; returns `policy/*` metrics."""
-    trainer = make_dpo_trainer(policy, sft, pairs, config, model_config, seed=seed, scratch=scratch)
+    trainer = make_dpo_trainer(
+        policy, initial, pairs, config, model_config, seed=seed, scratch=scratch
+    )
     with completions_only(trainer.args.device):
         metrics = run_training(trainer, "policy", out, description="online DPO")
-    start = _start(policy, sft, config)
+    start = _start(policy, initial, config)
     save_policy(
         trainer.accelerator.unwrap_model(trainer.model),
         partial(load_adapted_lm, start.model, model_config, config.lora, seed),

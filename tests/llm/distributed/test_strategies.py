@@ -133,7 +133,7 @@ class Phases:
             "reward": {"samples": self.home / "samples", "body": one / SFT},
             "policy": {
                 "policy": one / SFT,
-                "sft": one / SFT,
+                "initial": one / SFT,
                 "reward": one / FIRST,
                 "samples": self.home / "samples",
             },

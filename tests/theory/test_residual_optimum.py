@@ -81,3 +81,21 @@ def test_pairwise_optimum_forgets_the_previous_reward(bandit, demo_kl, seed):
     torch.testing.assert_close(back, problem.reference, rtol=1e-3, atol=1e-5)
     kept = optimum(problem, "residual_logistic", problem.demo, at_demo, 1.0)
     assert demo_kl(problem.demo, problem.policy_of(kept)) < 1e-10
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_reward_lacks_what_its_reference_knows(bandit, seed):
+    """Against the base model the reward is what the demonstrations mean. Against an SFT policy that
+    has learned all of that, and brings manners of its own, only the manners are left to judge."""
+    problem = bandit(seed)
+    nothing = torch.zeros(8, dtype=torch.float64)
+    manners = torch.randn(8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    sft = (problem.demo.log() + manners).softmax(0)
+    for reference, expected in (
+        (problem.reference, (problem.demo / problem.reference).log()),
+        (sft, -manners),
+    ):
+        found = optimum(problem, "residual_logistic", reference, nothing, 1.0)
+        torch.testing.assert_close(
+            up_to_a_constant(found), up_to_a_constant(expected), rtol=1e-4, atol=1e-4
+        )

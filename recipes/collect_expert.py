@@ -27,7 +27,7 @@ def main() -> int:
     )
     parser.add_argument("config", type=Path, help="a YAML of configs/control")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
 
     from irl_align.control.config import ExpertConfig
     from irl_align.control.evaluating import OnlyEvaluations

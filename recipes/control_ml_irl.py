@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from irl_align.core.config import load_config
-from irl_align.core.errors import exit_with_clear_errors
+from irl_align.core.errors import UserError, exit_with_clear_errors
 from irl_align.core.loggers import ConsoleLogger
 
 COLUMNS = (
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument(
         "--expert", type=Path, help="run of collect_expert.py, for its return at the same starts"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
 
     from irl_align.control.config import MLIRLConfig
     from irl_align.control.evaluating import OnlyEvaluations
@@ -42,6 +42,10 @@ def main() -> int:
     from irl_align.evaluation.returns import Curve, last_return, report_returns
 
     config = load_config(MLIRLConfig, arguments.config, arguments.overrides)
+    if arguments.seeds < 1:
+        raise UserError(f"--seeds {arguments.seeds}: ask for 1 or more")
+    if config.evaluation.every == 0:
+        raise UserError("evaluation.every=0 leaves nothing to report; set it to 1 or more")
     expert = last_return(arguments.expert) if arguments.expert is not None else None
     curves = []
     for seed in range(config.seed, config.seed + arguments.seeds):

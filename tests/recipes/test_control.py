@@ -61,6 +61,23 @@ def test_mistakes_end_with_one_line(run):
     assert "no value for demonstrations.path" in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        # Options stand before and behind key=value.
+        (["--seeds", "0", "seed=5"], "--seeds 0: ask for 1 or more"),
+        (["evaluation.every=0"], "evaluation.every=0 leaves nothing to report"),
+        (["--expert", "nowhere", "seed=5"], "nowhere"),
+        (["demonstrations.path=nowhere.npz"], "nowhere.npz: no such file"),
+    ],
+)
+def test_what_cannot_be_reported_is_refused_before_it_runs(run, tmp_path, arguments, said):
+    config = str(ROOT / "configs/control/pendulum.yaml")
+    code, _, err = run("recipes/control_ml_irl.py", config, *arguments)
+    assert code == 2 and said in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_npz_is_recorded(run, tmp_path):
     expert = str(ROOT / "configs/control/pendulum_expert.yaml")
     code, _, err = run("recipes/collect_expert.py", expert, *TINY, "demonstrations=demos.h5")

@@ -12,6 +12,8 @@ from typing import Any, Optional
 from irl_align.core.checks import choice, not_negative, positive
 
 __all__ = [
+    "ControlConfig",
+    "DemonstratedConfig",
     "DemonstrationConfig",
     "EnvironmentConfig",
     "EvaluationConfig",
@@ -166,22 +168,38 @@ class RoundConfig:
 
 
 @dataclass
-class MLIRLConfig:
-    """Online ML-IRL (thesis Alg. 2) on one environment."""
+class ControlConfig:
+    """What every experiment on SAC has."""
 
-    run_dir: str = "runs/ml_irl"
+    run_dir: str = "runs/control"
     seed: int = 0
     environment_steps: int = 100_000  # of training and samples; the run ends with the round there
     save_every: int = 10  # rounds between commits; a crash costs those since
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
-    demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
     sac: SACConfig = field(default_factory=SACConfig)
-    reward: RewardConfig = field(default_factory=RewardConfig)
-    round: RoundConfig = field(default_factory=RoundConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
         positive(self, "environment_steps", "save_every")
+
+
+@dataclass
+class DemonstratedConfig(ControlConfig):
+    """What every learner from demonstrations has."""
+
+    demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
+
+
+@dataclass
+class MLIRLConfig(DemonstratedConfig):
+    """Online ML-IRL (thesis Alg. 2) on one environment."""
+
+    run_dir: str = "runs/ml_irl"
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    round: RoundConfig = field(default_factory=RoundConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.environment.absorbing and self.round.replay_share:
             raise ValueError(
                 "round.replay_share must be 0 with environment.absorbing: the replay buffer holds "
@@ -190,20 +208,17 @@ class MLIRLConfig:
 
 
 @dataclass
-class ExpertConfig:
+class ExpertConfig(ControlConfig):
     """SAC on a reward that does not change: the true one, or a learned one that is frozen."""
 
     run_dir: str = "runs/expert"
-    seed: int = 0
     environment_steps: int = 20_000
     save_every: int = 25  # rounds, of one episode each
     reward: Optional[str] = None  # a saved reward net; None: the environment's own reward
     demonstrations: Optional[str] = None  # where to record (.npz); None: nowhere
     episodes: int = 10  # to record
     deterministic: bool = True  # recorded without the policy's noise
-    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
-    sac: SACConfig = field(default_factory=SACConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        positive(self, "environment_steps", "save_every", "episodes")
+        super().__post_init__()
+        positive(self, "episodes")

@@ -18,32 +18,27 @@ sample's steps count as environment steps, and the policy learns from them, too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from irl_align.control.absorbing import padded_with_absorbing_states, with_flags
+from irl_align.control.absorbing import padded_with_absorbing_states
+from irl_align.control.assembly import Verbs, world
 from irl_align.control.buffers import Batch
 from irl_align.control.config import MLIRLConfig, RoundConfig
-from irl_align.control.demonstrations.loading import Demonstrations, load_demonstrations
-from irl_align.control.environments.making import make
-from irl_align.control.evaluating import ReturnEvaluator, spent
 from irl_align.control.policies import Policy, RandomPolicy
 from irl_align.control.reward_fit import LearnedReward, RewardCodec, Weighted, fit_reward
 from irl_align.control.rollouts import Collector
 from irl_align.control.sac.batches import Relabelled
 from irl_align.control.sac.compiling import threads_for
-from irl_align.control.sac.learner import ForgetReplay, Learner, LearnerCodec
+from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.control.sac.training import train
-from irl_align.control.spaces import Spaces
 from irl_align.control.trajectories import Trajectories
-from irl_align.core.config import to_dict
 from irl_align.core.loggers import Logger
 from irl_align.core.protocols import Codecs, Metrics, PhaseContext
-from irl_align.core.run import RunDirectory
-from irl_align.core.trainer import BilevelTrainer, Result
+from irl_align.core.trainer import Result
 
 
 @dataclass(frozen=True)
@@ -150,27 +145,6 @@ class SoftActorCritic:
         return policy, metrics
 
 
-def demonstrations_for(config: MLIRLConfig, spaces: Spaces) -> Demonstrations:
-    """The demonstrations of `config`, checked against the environment's `spaces`.
-
-    In absorbing environments they come with the flag. Raises UserError as the loader does.
-    """
-    plain = spaces
-    if config.environment.absorbing:
-        plain = replace(spaces, observation_dim=spaces.observation_dim - 1)
-    wanted = config.demonstrations
-    found = load_demonstrations(
-        wanted.path,
-        environment=plain,
-        count=wanted.count,
-        seed=wanted.seed,
-        on_bad="drop" if wanted.on_bad == "drop" else "error",
-    )
-    if config.environment.absorbing:
-        found = replace(found, trajectories=with_flags(found.trajectories))
-    return found
-
-
 def ml_irl(
     config: MLIRLConfig, *, loggers: Sequence[Logger] = (), keep: bool = True, **trainer: Any
 ) -> Result[Learner, LearnedReward]:
@@ -183,53 +157,27 @@ def ml_irl(
     The history holds the metrics of `ReturnEvaluator`, `fit_reward` and `train`. Raises UserError
     when the demonstrations cannot be used, before anything is run.
     """
-    environment = config.environment
-    env = make(environment.name, **environment.options())
-    evaluator = ReturnEvaluator(environment, config.evaluation, config.environment_steps)
-    try:
-        collector = Collector(env)
-        spaces = collector.spaces
-        demonstrations = demonstrations_for(config, spaces)
+    with world(config) as here:
+        spaces = here.spaces
+        demonstrations = here.demonstrations(config.demonstrations)
         horizon = max(spaces.max_episode_steps or 0, max(demonstrations.report.lengths))
-        learner = Learner(
-            spaces,
-            config.sac,
-            seed=config.seed,
-            absorbing=environment.absorbing,
-            remember=config.round.agent_trajectories,
-            planned_updates=config.environment_steps,
-        )
+        learner = here.learner(remember=config.round.agent_trajectories)
         reward = LearnedReward(
             spaces.observation_dim, spaces.action_dim, config.reward, seed=config.seed
         )
         reward.facts["environment"] = spaces.environment
-        run = None
-        if keep:
-            run = RunDirectory(config.run_dir).open(
-                to_dict(config), free_keys=("environment_steps", "run_dir")
-            )
-        callbacks = list(trainer.pop("callbacks", ()))
-        try:
-            loop: BilevelTrainer[Learner, LearnedReward] = BilevelTrainer(
-                AgentTrajectories(collector, config.round),
-                LikelihoodStep(demonstrations.trajectories, config, horizon=horizon),
-                SoftActorCritic(collector, config.round.episodes),
-                evaluator,
-                rounds=config.environment_steps,  # a round has a step at least
-                seed=config.seed,
-                run=run,
-                codecs=Codecs(policy=LearnerCodec(learner), reward=RewardCodec(reward)),
-                save_every=config.save_every,
-                callbacks=[*callbacks, *([ForgetReplay(run)] if run is not None else [])],
-                early_stop=lambda history: spent(config.environment_steps, history),
-                manifest=lambda number: {"demonstrations": demonstrations.report.sha256},
-                loggers=loggers,
-                **trainer,
-            )
-            return loop.train(learner, reward)
-        finally:
-            if run is not None:
-                run.close()
-    finally:
-        env.close()
-        evaluator.close()
+        verbs = Verbs(
+            sampler=AgentTrajectories(here.collector, config.round),
+            reward=LikelihoodStep(demonstrations.trajectories, config, horizon=horizon),
+            policy=SoftActorCritic(here.collector, config.round.episodes),
+        )
+        return here.run(
+            verbs,
+            learner,
+            reward,
+            Codecs(policy=LearnerCodec(learner), reward=RewardCodec(reward)),
+            loggers=loggers,
+            keep=keep,
+            manifest=lambda number: {"demonstrations": demonstrations.report.sha256},
+            **trainer,
+        )

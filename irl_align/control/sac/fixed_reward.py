@@ -9,22 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from irl_align.control.assembly import Verbs, world
 from irl_align.control.config import ExpertConfig
-from irl_align.control.environments.making import make
-from irl_align.control.evaluating import ReturnEvaluator, spent
 from irl_align.control.networks.rewards import load_reward
 from irl_align.control.rollouts import Collector
 from irl_align.control.sac.batches import BatchSource, Relabelled, RewardFunction
 from irl_align.control.sac.expert import ExpertCodec, NotingEnvironment, TrueRewardSource
-from irl_align.control.sac.learner import ForgetReplay, Learner, LearnerCodec
+from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.control.sac.training import train
 from irl_align.control.spaces import Spaces
-from irl_align.core.config import to_dict
 from irl_align.core.errors import UserError
 from irl_align.core.loggers import Logger
 from irl_align.core.protocols import Codecs, Metrics, PhaseContext
-from irl_align.core.run import RunDirectory
-from irl_align.core.trainer import BilevelTrainer, Result
+from irl_align.core.seeding import derive_seed
+from irl_align.core.trainer import Result
 
 
 class Episodes:
@@ -37,8 +35,9 @@ class Episodes:
         self, policy: Learner, reward: object, samples: object, ctx: PhaseContext, /
     ) -> tuple[Learner, Metrics]:
         if ctx.round == 0:
-            random = policy.config.random_episodes
-            train(policy, self.collector, self.source, random, seed=ctx.seed ^ 1, random=True)
+            seed = derive_seed(ctx.seed, round=0, phase="random")
+            episodes = policy.config.random_episodes
+            train(policy, self.collector, self.source, episodes, seed=seed, random=True)
         _, metrics = train(policy, self.collector, self.source, 1, seed=ctx.seed)
         return policy, metrics
 
@@ -60,55 +59,19 @@ def train_on_fixed_reward(
     The history holds the metrics of `ReturnEvaluator` and `train`. Raises UserError when the saved
     reward does not fit the environment.
     """
-    env = make(config.environment.name, **config.environment.options())
-    noting = NotingEnvironment(env)
-    evaluator = ReturnEvaluator(config.environment, config.evaluation, config.environment_steps)
-    try:
-        spaces = Spaces.of(env)
-        if reward is None and config.reward is not None:
-            reward = _frozen(config.reward, spaces)
-        learner = Learner(
-            spaces,
-            config.sac,
-            seed=config.seed,
-            absorbing=config.environment.absorbing,
-            planned_updates=config.environment_steps,
-        )
+    on_true_reward = reward is None and config.reward is None
+    with world(config, wrapped=NotingEnvironment if on_true_reward else None) as here:
+        learner = here.learner()
         codec: LearnerCodec
         source: BatchSource
-        if reward is None:
-            source = true = TrueRewardSource(learner.buffer, noting)
-            collector, codec = Collector(noting), ExpertCodec(learner, true)
+        if on_true_reward:
+            source = true = TrueRewardSource(learner.buffer, here.environment)
+            codec = ExpertCodec(learner, true)
         else:
-            source = Relabelled(learner.buffer, reward)
-            collector, codec = Collector(env), LearnerCodec(learner)
-        run = None
-        if keep:
-            run = RunDirectory(config.run_dir).open(
-                to_dict(config), free_keys=("environment_steps", "run_dir")
-            )
-        try:
-            loop: BilevelTrainer[Learner, None] = BilevelTrainer(
-                None,
-                None,
-                Episodes(collector, source),
-                evaluator,
-                rounds=config.environment_steps,  # an episode has a step at least
-                seed=config.seed,
-                run=run,
-                codecs=Codecs(policy=codec),
-                save_every=config.save_every,
-                callbacks=[ForgetReplay(run)] if run is not None else [],
-                early_stop=lambda history: spent(config.environment_steps, history),
-                loggers=loggers,
-            )
-            return loop.train(learner, None)
-        finally:
-            if run is not None:
-                run.close()
-    finally:
-        env.close()
-        evaluator.close()
+            reward = reward or _frozen(str(config.reward), here.spaces)
+            source, codec = Relabelled(learner.buffer, reward), LearnerCodec(learner)
+        verbs: Verbs[None] = Verbs(policy=Episodes(here.collector, source))
+        return here.run(verbs, learner, None, Codecs(policy=codec), loggers=loggers, keep=keep)
 
 
 def _frozen(path: str, spaces: Spaces) -> RewardFunction:

@@ -1,0 +1,144 @@
+"""What every experiment on SAC has around its verbs: environment, learner, run directory, budget.
+
+with world(config) as here:
+    learner = here.learner()
+    return here.run(Verbs(policy=...), learner, None, codecs)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Generic
+
+from irl_align.control.absorbing import with_flags
+from irl_align.control.config import ControlConfig, DemonstrationConfig
+from irl_align.control.demonstrations.loading import Demonstrations, load_demonstrations
+from irl_align.control.environments.making import make
+from irl_align.control.evaluating import ReturnEvaluator, spent
+from irl_align.control.rollouts import Collector
+from irl_align.control.sac.learner import ForgetReplay, Learner
+from irl_align.control.spaces import Spaces
+from irl_align.core.config import to_dict
+from irl_align.core.loggers import Logger
+from irl_align.core.protocols import Codecs, PolicyLearner, RewardLearner, RewardT, Sampler
+from irl_align.core.run import RunDirectory
+from irl_align.core.trainer import BilevelTrainer, Result
+
+
+@dataclass(frozen=True)
+class Verbs(Generic[RewardT]):
+    """The phases of a round; one that is None is left out. Every round is evaluated."""
+
+    policy: PolicyLearner[Learner, RewardT, Any]
+    sampler: Sampler[Learner, Any] | None = None
+    reward: RewardLearner[RewardT, Any] | None = None
+
+
+@dataclass(frozen=True)
+class World:
+    """The environment of an experiment and what belongs to it; see `world`."""
+
+    config: ControlConfig
+    environment: Any
+    collector: Collector
+    evaluator: ReturnEvaluator
+
+    @property
+    def spaces(self) -> Spaces:
+        return self.collector.spaces
+
+    def learner(self, *, remember: int = 0) -> Learner:
+        """A new learner that keeps its last `remember` episodes."""
+        return Learner(
+            self.spaces,
+            self.config.sac,
+            seed=self.config.seed,
+            absorbing=self.config.environment.absorbing,
+            remember=remember,
+            planned_updates=self.config.environment_steps,
+        )
+
+    def demonstrations(self, wanted: DemonstrationConfig) -> Demonstrations:
+        """Loaded and checked against this environment; in absorbing ones they get their flag.
+
+        Raises UserError as the loader does.
+        """
+        plain, absorbing = self.spaces, self.config.environment.absorbing
+        if absorbing:
+            plain = replace(plain, observation_dim=plain.observation_dim - 1)
+        found = load_demonstrations(
+            wanted.path,
+            environment=plain,
+            count=wanted.count,
+            seed=wanted.seed,
+            on_bad="drop" if wanted.on_bad == "drop" else "error",
+        )
+        if absorbing:
+            found = replace(found, trajectories=with_flags(found.trajectories))
+        return found
+
+    def run(
+        self,
+        verbs: Verbs[RewardT],
+        learner: Learner,
+        reward: RewardT,
+        codecs: Codecs,
+        *,
+        loggers: Sequence[Logger] = (),
+        keep: bool = True,
+        manifest: Callable[[int], Mapping[str, Any]] | None = None,
+        **trainer: Any,
+    ) -> Result[Learner, RewardT]:
+        """Run rounds, or go on with them, until the environment steps are used up.
+
+        Args:
+            keep: with False nothing is written.
+            manifest: see BilevelTrainer.
+            trainer: what else BilevelTrainer takes (`callbacks`).
+        """
+        config, run = self.config, None
+        if keep:
+            run = RunDirectory(config.run_dir).open(
+                to_dict(config), free_keys=("environment_steps", "run_dir")
+            )
+        callbacks = [*trainer.pop("callbacks", ())]
+        if run is not None:
+            callbacks.append(ForgetReplay(run))
+        try:
+            loop: BilevelTrainer[Learner, RewardT] = BilevelTrainer(
+                verbs.sampler,
+                verbs.reward,
+                verbs.policy,
+                self.evaluator,
+                rounds=config.environment_steps,  # a round has a step at least
+                seed=config.seed,
+                run=run,
+                codecs=codecs,
+                save_every=config.save_every,
+                callbacks=callbacks,
+                early_stop=lambda history: spent(config.environment_steps, history),
+                manifest=manifest,
+                loggers=loggers,
+                **trainer,
+            )
+            return loop.train(learner, reward)
+        finally:
+            if run is not None:
+                run.close()
+
+
+@contextmanager
+def world(config: ControlConfig, *, wrapped: Callable[[Any], Any] | None = None) -> Iterator[World]:
+    """The world of `config`, closed at the end. `wrapped` is put around the environment that
+    learning happens in; evaluations have environments of their own."""
+    settings = config.environment
+    environment = make(settings.name, **settings.options())
+    evaluator = ReturnEvaluator(settings, config.evaluation, config.environment_steps)
+    try:
+        inner = wrapped(environment) if wrapped is not None else environment
+        yield World(config, inner, Collector(inner), evaluator)
+    finally:
+        environment.close()
+        evaluator.close()

@@ -19,6 +19,7 @@ from irl_align.control.environments.making import make
 from irl_align.control.evaluating import ReturnEvaluator, spent
 from irl_align.control.rollouts import Collector
 from irl_align.control.sac.learner import ForgetReplay, Learner
+from irl_align.control.sac.step import TEMPORAL_DIFFERENCE, CriticLoss
 from irl_align.control.spaces import Spaces
 from irl_align.core.config import to_dict
 from irl_align.core.loggers import Logger
@@ -49,8 +50,8 @@ class World:
     def spaces(self) -> Spaces:
         return self.collector.spaces
 
-    def learner(self, *, remember: int = 0) -> Learner:
-        """A new learner that keeps its last `remember` episodes."""
+    def learner(self, *, remember: int = 0, critics: CriticLoss = TEMPORAL_DIFFERENCE) -> Learner:
+        """A new learner that keeps its last `remember` episodes; `critics` is their loss."""
         return Learner(
             self.spaces,
             self.config.sac,
@@ -58,6 +59,7 @@ class World:
             absorbing=self.config.environment.absorbing,
             remember=remember,
             planned_updates=self.config.environment_steps,
+            critics=critics,
         )
 
     def demonstrations(self, wanted: DemonstrationConfig) -> Demonstrations:

@@ -27,6 +27,9 @@ from irl_align.core.protocols import Codecs, PolicyLearner, RewardLearner, Rewar
 from irl_align.core.run import RunDirectory
 from irl_align.core.trainer import BilevelTrainer, Result
 
+# What may change when a run is taken up again.
+FREE_KEYS = ("environment_steps", "run_dir")
+
 
 @dataclass(frozen=True)
 class Verbs(Generic[RewardT]):
@@ -90,6 +93,7 @@ class World:
         *,
         loggers: Sequence[Logger] = (),
         keep: bool = True,
+        rounds: int | None = None,
         manifest: Callable[[int], Mapping[str, Any]] | None = None,
         **trainer: Any,
     ) -> Result[Learner, RewardT]:
@@ -97,14 +101,14 @@ class World:
 
         Args:
             keep: with False nothing is written.
+            rounds: end after so many, too; for learners that use no environment steps.
             manifest: see BilevelTrainer.
             trainer: what else BilevelTrainer takes (`callbacks`).
         """
         config, run = self.config, None
+        self.evaluator.rounds = rounds
         if keep:
-            run = RunDirectory(config.run_dir).open(
-                to_dict(config), free_keys=("environment_steps", "run_dir")
-            )
+            run = RunDirectory(config.run_dir).open(to_dict(config), free_keys=FREE_KEYS)
         callbacks = [*trainer.pop("callbacks", ())]
         if run is not None:
             callbacks.append(ForgetReplay(run))
@@ -114,7 +118,8 @@ class World:
                 verbs.reward,
                 verbs.policy,
                 self.evaluator,
-                rounds=config.environment_steps,  # a round has a step at least
+                # A round of all others has a step at least.
+                rounds=config.environment_steps if rounds is None else rounds,
                 seed=config.seed,
                 run=run,
                 codecs=codecs,

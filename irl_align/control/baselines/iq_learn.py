@@ -3,8 +3,9 @@
 SAC with the critics' loss of `iq_loss` on batches that are half demonstrations, half replay. No
 reward is learned beside Q; the one that Q stands for is saved with every round (`RecoveredReward`).
 
-Where the paper is silent: V(s) takes one draw a~ of the policy and the smaller critic; the actor
-learns on both halves of a batch; `v0` takes the first states of the demonstrations.
+Where the paper is silent: V(s) takes one draw a~ of the policy, and each critic its own (see
+`iq_loss`); the actor learns on both halves of a batch, from the smaller critic; `v0` takes the
+first states of the demonstrations.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
 """The critics' loss of IQ-Learn (Garg et al. 2021), with a chi-square regulariser.
 
-    r_i  = Q_i(s, a) - gamma (1 - d) V(s'),      V(s) = min_i Q_i(s, a~) - alpha log pi(a~|s)
-    loss = -E_E[r_i] + value + E[r_i^2] / (4 chi)             averaged over the two critics
+    r_i  = Q_i(s, a) - gamma (1 - d) V_i(s'),    V_i(s) = Q_i(s, a~) - alpha log pi(a~|s)
+    loss = -E_E[r_i] + value_i + E[r_i^2] / (4 chi)           averaged over the two critics
 
-where `value` estimates (1 - gamma) E_{s0}[V(s0)], one of
+where `value_i` estimates (1 - gamma) E_{s0}[V_i(s0)], one of
 
-    value           E_{E and pi}[V(s) - gamma (1 - d) V(s')]
-    value_expert    E_E[V(s) - gamma (1 - d) V(s')]
-    v0              (1 - gamma) E_{s0}[V(s0)]
+    value           E_{E and pi}[V_i(s) - gamma (1 - d) V_i(s')]
+    value_expert    E_E[V_i(s) - gamma (1 - d) V_i(s')]
+    v0              (1 - gamma) E_{s0}[V_i(s0)]
+
+Every critic has a V of its own. With the smaller critic's V for both, that critic alone would be
+pushed down by `value`, with twice the weight at which the demonstrations pull it up, and sink.
 
 It is the negative of the paper's J(Q) with phi(r) = r - r^2 / (4 chi). With phi(r) = r its optimum
 is the reward under which the demonstrator is soft-optimal; a finite chi bounds that reward, which
@@ -44,9 +47,9 @@ def iq_objective(
 
     Args:
         q: Q_i(s, a) [2, B].
-        next_value: gamma (1 - d) V(s') [B].
+        next_value: gamma (1 - d) V_i(s') [2, B].
         demonstrated: 1 for the demonstrator's transitions, 0 for the agent's [B].
-        value: the estimate of (1 - gamma) E[V(s0)] [].
+        value: the estimate of (1 - gamma) E[V_i(s0)], averaged over the critics [].
         chi: None leaves the square out.
         squared: where it is averaged.
     """
@@ -78,7 +81,7 @@ def iq_loss(
     Args:
         starts: [N, O], states in which episodes begin, for `v0`: of the demonstrations, which is
             all that is known of them before the agent acts.
-        target: V(s') of the target critics, without a gradient. The paper's derivation has none;
+        target: V_i(s') of the target critics, without a gradient. The paper's derivation has none;
             it is for tasks on which the loss runs away.
     """
 
@@ -101,20 +104,20 @@ def iq_loss(
         wanted = torch.cat(parts_of)
         actions, entropies = _drawn(parts, settings, wanted, torch.cat(noises), alpha)
         q = parts.critic(torch.cat([states, wanted]), torch.cat([batch.actions, actions]))
-        values = q[:, size:].amin(dim=0) + entropies
+        values = q[:, size:] + entropies  # [2, ...]
         if target:
             with torch.no_grad():
                 chosen, bonus = _drawn(parts, settings, following, noise[1], alpha)
-                next_value = parts.target.least(following, chosen) + bonus
+                next_value = parts.target(following, chosen) + bonus
         else:
-            next_value = values[size : 2 * size]
+            next_value = values[:, size : 2 * size]
         next_value = settings.gamma * (1.0 - batch.terminated) * next_value
         if kind == "v0":
-            value = (1.0 - settings.gamma) * values[-len(starts) :].mean()
+            value = (1.0 - settings.gamma) * values[:, -len(starts) :].mean()
         elif kind == "value":
-            value = (values[:size] - next_value).mean()
+            value = (values[:, :size] - next_value).mean()
         else:
-            value = expert_mean(values[:size] - next_value, rewards)
+            value = expert_mean(values[:, :size] - next_value, rewards).mean()
         return iq_objective(q[:, :size], next_value, rewards, value, chi=chi, squared=squared)
 
     return CriticLoss(function, draws=3 if kind == "v0" else 2)

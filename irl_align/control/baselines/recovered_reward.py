@@ -1,10 +1,11 @@
 """The reward that a soft Q-function stands for, by the inverse Bellman operator (IQ-Learn, eq. 7).
 
-    r(s, a, s', d) = min_i Q_i(s, a) - gamma (1 - d) V(s')
-    V(s) = E_{a ~ pi(.|s)}[min_i Q_i(s, a) - alpha log pi(a|s)]
+    r(s, a, s', d) = Q(s, a) - gamma (1 - d) V(s')
+    V(s) = E_{a ~ pi(.|s)}[Q(s, a) - alpha log pi(a|s)]
 
-V is an average over a fixed set of draws, so the same step has the same reward on every call. The
-reward needs s' besides s and a: it is a function of transitions, not a `RewardNet`.
+Q is the mean of the two critics: r then is the mean of the two rewards that they stand for. V is
+an average over a fixed set of draws, so the same step has the same reward on every call. The reward
+needs s' besides s and a: it is a function of transitions, not a `RewardNet`.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class RecoveredReward:
         following = self.gamma * self.value(next_observations)
         if terminated is not None:
             following = following * (1.0 - terminated)
-        return self.critic.least(observations, actions) - following
+        return self.critic(observations, actions).mean(dim=0) - following
 
     @torch.no_grad()
     def value(self, observations: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ class RecoveredReward:
         if self.absorbing:
             going = 1.0 - states[:, -1]
             actions, log_probs = actions * going[:, None], log_probs * going
-        soft = self.critic.least(states, actions) - self.log_alpha.exp() * log_probs
+        soft = self.critic(states, actions).mean(dim=0) - self.log_alpha.exp() * log_probs
         return soft.view(count, draws).mean(dim=1)
 
 

@@ -61,6 +61,7 @@ class SACConfig:
     hidden: list[int] = field(default_factory=lambda: [64, 64])
     activation: str = "relu"
     learning_rate: float = 1e-3  # of actor, critics and temperature
+    actor_learning_rate: Optional[float] = None  # None: learning_rate
     gamma: float = 0.99
     tau: float = 0.005  # the share of the critics that flows into their targets at an update
     batch_size: int = 100
@@ -88,6 +89,8 @@ class SACConfig:
             )
         if self.average_over is not None and self.average_over < 1:
             raise ValueError(f"average_over is {self.average_over}; give environment steps or null")
+        if self.actor_learning_rate is not None:
+            positive(self, "actor_learning_rate")
         if self.alpha is not None and not self.alpha > 0:
             raise ValueError(f"alpha is {self.alpha}; it must be positive, or null to be tuned")
 

@@ -14,6 +14,7 @@ from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.config import SACConfig
 from irl_align.control.networks.numpy_actor import NumpyActor, save_actor
 from irl_align.control.sac.agent import SAC
+from irl_align.control.sac.step import TEMPORAL_DIFFERENCE, CriticLoss
 from irl_align.control.spaces import Spaces
 from irl_align.control.trajectories import Trajectories, Trajectory
 from irl_align.core.callbacks import Callback
@@ -48,10 +49,16 @@ class Learner:
         absorbing: bool = False,
         remember: int = 0,
         planned_updates: int | None = None,
+        critics: CriticLoss = TEMPORAL_DIFFERENCE,
     ) -> None:
         self.spaces, self.config = spaces, config
         self.agent = SAC(
-            spaces, config, seed=seed, absorbing=absorbing, planned_updates=planned_updates
+            spaces,
+            config,
+            seed=seed,
+            absorbing=absorbing,
+            planned_updates=planned_updates,
+            critics=critics,
         )
         self.buffer = ReplayBuffer(
             config.capacity,

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from irl_align.control.baselines.airl import AIRLConfig
+from irl_align.control.baselines.f_irl import FIRLConfig
+from irl_align.control.baselines.gail import GAILConfig
 from irl_align.control.config import ExpertConfig, MLIRLConfig
 from irl_align.control.environments.making import make
 from irl_align.core.config import load_config, to_dict
@@ -204,10 +207,14 @@ CONTROL_STEPS = {
 }
 
 
+BASELINES = {"gail": GAILConfig, "airl": AIRLConfig, "f_irl": FIRLConfig}
+
+
 def control_config(path: Path) -> Any:
     if path.stem.endswith("_expert"):
         return load_config(ExpertConfig, path)
-    return load_config(MLIRLConfig, path, ["demonstrations.path=any.npz"])
+    schema = BASELINES[path.stem] if path.parent.name == "baselines" else MLIRLConfig
+    return load_config(schema, path, ["demonstrations.path=any.npz"])
 
 
 @pytest.mark.parametrize("path", CONTROL, ids=lambda p: f"{p.parent.name}-{p.stem}")
@@ -232,3 +239,14 @@ def test_control_presets_hold_the_papers_values(preset, robot):
     assert {key: value_at(config, key) for key in expected} == expected
     assert config["environment_steps"] == CONTROL_STEPS[preset][robot]
     assert config["environment"]["name"].lower() == robot
+
+
+def test_baselines_differ_in_their_rewards_only():
+    """Whatever is not the method's own is alike, or a comparison compares something else."""
+    shared = ("environment_steps", "environment", "demonstrations", "sac", "evaluation")
+    found = [
+        {key: to_dict(control_config(path))[key] for key in shared}
+        for path in CONTROL
+        if path.parent.name == "baselines"
+    ]
+    assert len(found) >= len(BASELINES) and all(other == found[0] for other in found)

@@ -71,6 +71,9 @@ class SACConfig:
     update_every: int = 4  # steps between updates; so many updates are then made in one call
     random_episodes: int = 1  # of uniform actions, before anything is learned
     absorbing_transitions: int = 10  # stored after each early end, in absorbing environments
+    # Environment steps that the actor is averaged over, for what is evaluated and saved; None: the
+    # latest one. Under a moving reward the latest actor is now better, now worse; its mean stays.
+    average_over: Optional[int] = None
     compile: str = "auto"  # auto (where possible and worth it), always, never
 
     def __post_init__(self) -> None:
@@ -83,6 +86,8 @@ class SACConfig:
             raise ValueError(
                 f"need gamma in (0, 1) and tau in (0, 1], got {self.gamma}, {self.tau}"
             )
+        if self.average_over is not None and self.average_over < 1:
+            raise ValueError(f"average_over is {self.average_over}; give environment steps or null")
         if self.alpha is not None and not self.alpha > 0:
             raise ValueError(f"alpha is {self.alpha}; it must be positive, or null to be tuned")
 

@@ -52,7 +52,7 @@ class ReturnEvaluator:
     def roll_out(self, policy: Learner) -> Rollouts:
         """The episodes themselves."""
         config = self.config
-        acting = policy.agent.acting
+        acting = policy.acting
         act = acting.deterministic() if config.deterministic else acting.stochastic(config.seed)
         return Collector(self._environments).collect(act, config.episodes, seed=config.seed)
 

@@ -92,6 +92,8 @@ def outcome(result):
         *reward.net.parameters(),
         learner.buffer.recent(10**6).observations,
     ]
+    if learner.average is not None:
+        tensors += list(learner.average.parameters())
     if reward.average is not None:
         tensors += list(reward.average.parameters())
     flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
@@ -100,6 +102,14 @@ def outcome(result):
 
 
 EVERYTHING = {
+    "sac": SACConfig(
+        hidden=[8],
+        batch_size=6,
+        capacity=200,
+        update_every=2,
+        compile="never",
+        average_over=30,
+    ),
     "round": RoundConfig(
         samples="fresh", agent_trajectories=1, expert_trajectories=2, replay_share=0.3
     ),

@@ -10,7 +10,7 @@ The policy's reward, computed when a batch is drawn, in one of two ways:
 
 * `log_odds`, as in the paper: r = f - log pi(a|s) with the current policy's density of the replayed
   action. It is the logit, so it tends to log p_E(s, a) - log p_replay(s, a); SAC's entropy comes
-  on top of it.
+  on top of it. `scale` is for the critics' sake: under a tuned alpha it changes nothing else.
 * `soft`: E_pi[sum f - log pi] is the objective of SAC at temperature 1 under the reward f, hence
   of SAC at temperature alpha under r = alpha f. The replayed action's density does not enter: what
   an old action costs today says nothing about the entropy of today's policy. It needs a fixed
@@ -62,13 +62,16 @@ class AIRLRewardConfig:
     inputs: str = "state"  # of g: state | state_action
     shaping: bool = True  # f has the term gamma h(s') - h(s); without it f = g
     policy_reward: str = "log_odds"  # log_odds | soft
+    scale: float = 1.0  # of log_odds
     action_edge: float = 0.99  # |actions| beyond this share of their bound count as it
     log_prob_bound: float = 20.0
 
     def __post_init__(self) -> None:
         choice("inputs", self.inputs, ("state", "state_action"))
         choice("policy_reward", self.policy_reward, ("log_odds", "soft"))
-        positive(self, "log_prob_bound")
+        positive(self, "log_prob_bound", "scale")
+        if self.policy_reward == "soft" and self.scale != 1:
+            raise ValueError("scale must be 1 with policy_reward=soft: there alpha is the scale")
         if not 0 < self.action_edge < 1:
             raise ValueError(f"action_edge is {self.action_edge}; it must be in (0, 1)")
 
@@ -148,7 +151,7 @@ class AdversarialSource:
     """Replayed transitions with AIRL's reward of the moment; a `BatchSource`."""
 
     def __init__(self, learner: Learner, reward: ShapedReward, config: AIRLConfig) -> None:
-        self.learner, self.reward, self.form = learner, reward, config.reward.policy_reward
+        self.learner, self.reward, self.config = learner, reward, config.reward
         self.density = PolicyDensity(
             learner.agent.actor, config.reward, absorbing=config.environment.absorbing
         )
@@ -159,10 +162,11 @@ class AdversarialSource:
         rows = buffer.draw_packed(batches * batch_size)  # [K B, width]
         drawn = buffer.layout.unpack(rows)
         rewards = self.reward.f(drawn)
-        if self.form == "soft":
+        if self.config.policy_reward == "soft":
             rewards = self.learner.agent.alpha * rewards
         else:
-            rewards = rewards - self.density(drawn.observations, drawn.actions)
+            density = self.density(drawn.observations, drawn.actions)
+            rewards = self.config.scale * (rewards - density)
         return rows.view(batches, batch_size, -1), rewards.view(batches, batch_size)
 
 

@@ -94,7 +94,8 @@ def test_densities_are_clamped_and_nothing_in_absorbing_states(spaces):
 
 @pytest.mark.parametrize(("form", "alpha"), [("log_odds", None), ("soft", 0.3)])
 def test_the_policy_s_reward_is_that_of_the_moment(spaces, form, alpha):
-    config = configured(alpha, policy_reward=form)
+    scale = 1.0 if form == "soft" else 0.2
+    config = configured(alpha, policy_reward=form, scale=scale)
     learner = Learner(spaces, config.sac, seed=0)
     reward = ShapedReward(spaces, config)
     steps = batch(50)
@@ -108,7 +109,7 @@ def test_the_policy_s_reward_is_that_of_the_moment(spaces, form, alpha):
             expected = 0.3 * reward.f(found)
         else:
             density = PolicyDensity(learner.agent.actor, config.reward, absorbing=False)
-            expected = reward.f(found) - density(found.observations, found.actions)
+            expected = 0.2 * (reward.f(found) - density(found.observations, found.actions))
         torch.testing.assert_close(rewards.flatten(), expected.detach())
         with torch.no_grad():  # both may have moved since
             next(reward.net.parameters()).add_(0.5)
@@ -201,3 +202,8 @@ def test_with_shaping_g_is_the_expert_s_reward_up_to_a_constant():
 def test_bad_values_are_named_with_their_key(override, message):
     with pytest.raises(UserError, match=message):
         load_config(AIRLConfig, None, ["demonstrations.path=x.npz", override])
+
+
+def test_the_soft_reward_has_no_scale_but_alpha():
+    with pytest.raises(ValueError, match="scale must be 1"):
+        AIRLRewardConfig(policy_reward="soft", scale=0.5)

@@ -137,6 +137,69 @@ def test_the_reward_rises_where_the_expert_is_and_the_agent_is_not(divergence):
     assert metrics["reward/demo_score"] > metrics["reward/sample_score"]
 
 
+# A walk on a line of seven places, short enough to plan exactly; observations are one-hot.
+PLACES, WALK, WARMTH = 7, 10, 0.5
+MOVES = np.clip(np.arange(PLACES)[:, None] + np.array([-1, 0, 1]), 0, PLACES - 1)
+
+
+def soft_optimal(rewards) -> list[np.ndarray]:
+    """pi_t(a|s) [S, A] of each of `WALK` steps for r(s) at temperature `WARMTH`."""
+    value, policies = np.zeros(PLACES), []
+    for _ in range(WALK):
+        q = (rewards[:, None] + value[MOVES]) / WARMTH
+        value = WARMTH * np.log(np.exp(q).sum(axis=1))
+        policies.append(np.exp(q - value[:, None] / WARMTH))
+    return policies[::-1]
+
+
+def visits(policies) -> np.ndarray:
+    """[S]: the share of steps in each place, from a uniform start."""
+    here, total = np.full(PLACES, 1 / PLACES), np.zeros(PLACES)
+    for policy in policies:
+        total += here / WALK
+        after = np.zeros(PLACES)
+        np.add.at(after, MOVES, here[:, None] * policy)
+        here = after
+    return total
+
+
+def walks(policies, count: int, rng) -> Trajectories:
+    found = []
+    for _ in range(count):
+        path = [rng.integers(PLACES)]
+        for policy in policies:
+            path.append(MOVES[path[-1], rng.choice(3, p=policy[path[-1]])])
+        found.append(Trajectory(np.eye(PLACES)[path], np.zeros((WALK, 1)), False, True))
+    return Trajectories(found)
+
+
+@pytest.mark.parametrize("divergence", GENERATORS)
+def test_the_optimal_policy_ends_where_the_expert_is(divergence):
+    """The whole outer loop on samples, with exact policies in the place of SAC."""
+    rng = np.random.default_rng(0)
+    expert = soft_optimal(np.eye(PLACES)[5])
+    config = FIRLConfig(
+        demonstrations=DemonstrationConfig(path="x"),
+        reward=FIRLRewardConfig(
+            divergence=divergence, hidden=[16], learning_rate=1e-2, weight_decay=0.0
+        ),
+        ratio=ClassifierConfig(
+            hidden=[], every=5, learning_rate=3e-2, gradient_penalty=0.0, bound=5.0, batch_size=128
+        ),
+    )
+    spaces = Spaces("Line", PLACES, np.array([-1], np.float32), np.array([1], np.float32), WALK)
+    verb = MatchingStep(walks(expert, 200, rng), config, horizon=WALK)
+    reward, wanted, distances = MatchingReward(spaces, config), visits(expert), []
+    for number in range(60):
+        with torch.no_grad():
+            rewards = reward.net(torch.eye(PLACES), torch.zeros(PLACES, 1)).double().numpy()
+        policies = soft_optimal(rewards)
+        distances.append(float(wanted @ np.log(wanted / visits(policies))))
+        agent = Samples(walks(policies, 10, rng), True, WARMTH, None)
+        verb.fit(reward, agent, context(number))
+    assert distances[0] > 0.2 and max(distances[-10:]) < 0.04
+
+
 def test_one_trajectory_fits_the_ratio_and_leaves_the_reward_alone():
     verb, reward = stepping(paths([1, 1, 1, 1]))
     nets = [reward.net, reward.ratio.first]

@@ -132,6 +132,9 @@ class RewardConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3  # Adam's own, as L2 in the gradient
     steps: int = 1  # Adam steps a round
+    # The learning rate falls linearly to nothing at the end of the run's environment steps: under a
+    # reward that keeps moving no policy settles.
+    anneal: bool = False
     discount_in_gradient: bool = False  # weigh step t by gamma^t, as the theory has it
     l2: float = 0.0  # times E[r^2]
     gradient_penalty: float = 0.0  # times E[|d r / d input|^2] between demonstrations and samples

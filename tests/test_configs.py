@@ -269,3 +269,19 @@ def test_control_presets_hold_the_papers_values(preset, robot):
     assert {key: value_at(config, key) for key in expected} == expected
     assert config["environment_steps"] == CONTROL_STEPS[preset][robot]
     assert config["environment"]["name"].lower() == robot
+
+
+def test_compared_methods_differ_in_their_own_part_only():
+    """Whatever is not the method's own is alike, or a comparison compares something else."""
+    cells = grid(control_config(CONFIGS / "control" / "compare" / "robots.yaml"))
+    shared = ("environment_steps", "environment", "demonstrations", "sac")
+    for cell in cells:
+        found = to_dict(cell.config)
+        first = next(to_dict(c.config) for c in cells if c.environment == cell.environment)
+        if cell.method != "iq_learn":  # it has its authors' own SAC
+            assert {key: found[key] for key in shared} == {key: first[key] for key in shared}
+        if cell.method == "ml_irl":
+            name = f"{cell.environment.lower()}.yaml"
+            ours = to_dict(control_config(CONFIGS / "control" / "ours" / name))
+            same = ("environment", "sac", "reward", "round")
+            assert {key: found[key] for key in same} == {key: ours[key] for key in same}

@@ -1,1 +1,1 @@
-"""Learners from demonstrations to compare ML-IRL with, each shaped as `ml_irl` is."""
+"""The methods that ML-IRL is compared with, each shaped as `ml_irl` is, on the same SAC."""

@@ -15,11 +15,13 @@ from irl_align.control.config import ExpertConfig, MLIRLConfig
 from irl_align.control.environments.making import make
 from irl_align.core.config import load_config, to_dict
 from irl_align.llm.config import AlignConfig
+from irl_align.tabular.config import TabularConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 EXPERIMENTS = sorted((CONFIGS / "llm").glob("*.yaml"))
 CONTROL = sorted(p for p in (CONFIGS / "control").rglob("*.yaml") if p.stem != "base")
+TABULAR = sorted((CONFIGS / "tabular").glob("*.yaml"))
 ACCELERATE = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
 # Tables 5.5-5.8 and the settings that go with them.
@@ -223,7 +225,7 @@ def test_every_control_experiment_loads_and_says_what_a_reader_needs(path):
     for word in ("Paper", "Hardware", "Launch", "Expected"):
         assert re.search(rf"^# {word} +\S", text, re.MULTILINE), f"no line `# {word} ...`"
     assert str(path.relative_to(ROOT)) in text, "the launch line starts another file"
-    for recipe in re.findall(r"recipes/\w+\.py", text):
+    for recipe in re.findall(r"(?:recipes|eval)/\w+\.py", text):
         assert (ROOT / recipe).is_file()
 
 
@@ -257,6 +259,15 @@ def test_robots_give_iq_learn_its_authors_settings():
     cell = next(cell for cell in grid(config) if cell.method == "iq_learn")
     assert (cell.config.sac.learning_rate, cell.config.sac.actor_learning_rate) == (3e-4, 3e-5)
     assert (cell.config.sac.hidden, cell.config.chi) == ([256, 256], 0.5)
+
+
+@pytest.mark.parametrize("path", TABULAR, ids=lambda p: p.stem)
+def test_every_tabular_experiment_loads_and_says_what_a_reader_needs(path):
+    assert load_config(TabularConfig, path).run_dir == f"runs/tabular_{path.stem}"
+    text = header(path)
+    for word in ("Paper", "Hardware", "Launch", "Expected"):
+        assert re.search(rf"^# {word} +\S", text, re.MULTILINE), f"no line `# {word} ...`"
+    assert f"recipes/tabular_ml_irl.py {path.relative_to(ROOT)}" in text
 
 
 @pytest.mark.parametrize("preset", CONTROL_PAPER)

@@ -3,7 +3,8 @@
     mdp, kernels, gridworld, garnet   dynamics, dense or sparse, to 10^5 states and beyond
     planning, occupancy, rollouts     soft planning, discounted occupancies, likelihoods, samples
     rewards, neural                   reward families r(s, a; theta), linear and MLP
-    ml_irl, diagnostics               thesis Alg. 1 on core's round loop, measured as in Theorem 2
+    ml_irl, diagnostics, adam         thesis Alg. 1 on core's round loop, measured as in Theorem 2
+    config, experiment                one YAML = a problem, its demonstrations, a run and its table
     maxent                            the dual for linear rewards
     shaping, comparison               rewards up to shaping: distances and regret
 

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from irl_align.core.errors import UserError
-from irl_align.core.protocols import Codecs, Metrics, Phase, PhaseContext
+from irl_align.core.protocols import Codec, Codecs, Metrics, Phase, PhaseContext
 from irl_align.core.trainer import BilevelTrainer, Result
+from irl_align.tabular.adam import Adam, AdamCodec
 from irl_align.tabular.arrays import Array, check_finite, check_shape
 from irl_align.tabular.codec import ArrayCodec
 from irl_align.tabular.diagnostics import Diagnostics
@@ -84,7 +85,7 @@ class SampledOccupancy:
 
 
 class LikelihoodAscent:
-    """Steps (d) and (e): theta + alpha sum_{s,a} (d_E - d) grad r.
+    """Steps (d) and (e): theta + alpha sum_{s,a} (d_E - d) grad r, or a step of ``adam`` along it.
 
     ``expert`` is d_E [S, A], or Rollouts of which ``episodes`` are drawn (with replacement) in
     every round. Raises UserError when theta leaves the finite numbers.
@@ -97,9 +98,10 @@ class LikelihoodAscent:
         expert: Array | Rollouts,
         alpha: float,
         episodes: int = 1,
+        adam: Adam | None = None,
     ) -> None:
         self.mdp, self.family, self.expert = mdp, family, expert
-        self.alpha, self.episodes = alpha, episodes
+        self.alpha, self.episodes, self.adam = alpha, episodes, adam
 
     def fit(self, reward: Array, samples: Array, ctx: PhaseContext) -> tuple[Array, Metrics]:
         expert = self.expert
@@ -107,10 +109,12 @@ class LikelihoodAscent:
             rng = np.random.default_rng(ctx.seed)
             drawn = rng.integers(0, len(expert), size=self.episodes)
             expert = expert.pick(drawn).occupancy(self.mdp)
-        step = self.alpha * self.family.gradient(reward, expert - samples)
+        gradient = self.family.gradient(reward, expert - samples)
+        step = self.alpha * gradient if self.adam is None else self.adam.step(gradient)
         theta = reward + step
         if not np.isfinite(theta).all():
-            raise UserError(f"theta is no longer finite after round {ctx.round}; lower alpha0")
+            smaller = "alpha0" if self.adam is None else "the learning rate"
+            raise UserError(f"theta is no longer finite after round {ctx.round}; lower {smaller}")
         return theta, {"reward/step_norm": float(np.linalg.norm(step))}
 
 
@@ -131,6 +135,7 @@ def ml_irl(
     rounds: int,
     alpha0: float = 0.3,
     sigma: float = 0.5,
+    adam: float | None = None,
     episodes: int | None = None,
     seed: int = 0,
     theta: Array | None = None,
@@ -146,6 +151,7 @@ def ml_irl(
         demonstrations: the expert's occupancy [S, A], or Rollouts.
         rounds: K. It sets the step, so a run that is resumed keeps it.
         alpha0, sigma: alpha = alpha0 / K^sigma.
+        adam: a learning rate: steps are Adam's, and alpha is not used.
         episodes: None computes both expectations exactly (over the given demonstrations). A number
             draws that many demonstrations and trajectories a round (the paper: 1), cut at the
             demonstrations' horizon; it needs Rollouts.
@@ -162,12 +168,14 @@ def ml_irl(
     """
     alpha = step_size(alpha0, rounds, sigma)
     known = _occupancy_of(mdp, demonstrations)
+    stepper = Adam(adam) if adam is not None else None
+    codec: Codec[Array] = ArrayCodec("theta") if stepper is None else AdamCodec(stepper)
     learner: LikelihoodAscent
     sampler: ExactOccupancy | SampledOccupancy
     if episodes is None:
         _check_mass(mdp, known)
         sampler = ExactOccupancy(mdp)
-        learner = LikelihoodAscent(mdp, family, known, alpha)
+        learner = LikelihoodAscent(mdp, family, known, alpha, adam=stepper)
     else:
         if not isinstance(demonstrations, Rollouts) or episodes < 1:
             raise UserError(
@@ -175,7 +183,7 @@ def ml_irl(
                 f"{type(demonstrations).__name__} and {episodes=}"
             )
         sampler = SampledOccupancy(mdp, episodes, demonstrations.horizon)
-        learner = LikelihoodAscent(mdp, family, demonstrations, alpha, episodes)
+        learner = LikelihoodAscent(mdp, family, demonstrations, alpha, episodes, stepper)
     loop: BilevelTrainer[Array, Array] = BilevelTrainer(
         sampler,
         learner,
@@ -184,7 +192,7 @@ def ml_irl(
         rounds=rounds,
         seed=seed,
         order=ORDER,
-        codecs=Codecs(ArrayCodec("q"), ArrayCodec("theta"), ArrayCodec("occupancy")),
+        codecs=Codecs(ArrayCodec("q"), codec, ArrayCodec("occupancy")),
         **trainer,
     )
     start = family.initial(seed) if theta is None else check_shape("theta", theta, (family.size,))

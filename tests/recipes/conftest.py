@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -126,6 +127,21 @@ def programs(tmp_path_factory):
     found = Programs(tmp_path_factory.mktemp("programs"))
     yield found
     found.close()
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """run("recipes/NAME.py", ...) in this process: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", [str(ROOT / arguments[0]), *arguments[1:]])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        said = capsys.readouterr()
+        return end.value.code, said.out, said.err
+
+    return start
 
 
 CONFIG = """

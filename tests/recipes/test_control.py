@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,21 +16,6 @@ TINY = [
     "evaluation.every=2",
     "evaluation.episodes=2",
 ]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """run("recipes/NAME.py", ...) in this process: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def start(*arguments: str) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, "argv", [str(ROOT / arguments[0]), *arguments[1:]])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-        said = capsys.readouterr()
-        return end.value.code, said.out, said.err
-
-    return start
 
 
 def test_from_an_expert_to_a_plot(run, tmp_path):

@@ -20,6 +20,7 @@ from irl_align.control.demonstrations.episodes import split_episodes
 from irl_align.control.demonstrations.files import read_source
 from irl_align.control.demonstrations.raw import RawFile
 from irl_align.control.demonstrations.report import SHOWN_PROBLEMS, DemonstrationReport
+from irl_align.control.environments.ant_model import motor_order
 from irl_align.control.spaces import Spaces
 from irl_align.control.trajectories import Trajectories, Trajectory
 from irl_align.control.true_rewards import TrueRewards
@@ -58,6 +59,8 @@ def load_demonstrations(
     Args:
         source: a path, `minari:NAME`, or the episodes themselves (see `episodes`).
         environment: check the dimensions against it, and warn of actions that it would clip.
+            Where the file says that it was recorded in the other one of the two ants, actions are
+            put into the order of this one's motors (`environments.ant_model`).
         count: how many trajectories; None takes all.
         seed: None takes the first `count`; a number takes `count` at random, in the file's order.
         on_bad: every trajectory is looked at; with "error" one `UserError` names the first five
@@ -91,7 +94,7 @@ def load_demonstrations(
     cut = [good[index][2] for index in chosen]
     _describe(report, trajectories, cut, environment)
     rewards = _true_rewards(file, report)
-    return Demonstrations(Trajectories(trajectories), report, rewards)
+    return Demonstrations(_in_motor_order(trajectories, report, environment), report, rewards)
 
 
 def _checked(
@@ -184,6 +187,20 @@ def _describe(
     recorded = report.metadata.get("environment")
     if recorded is not None and recorded != environment.environment:
         report.warnings.append(f"recorded in {recorded}, to be used with {environment.environment}")
+
+
+def _in_motor_order(
+    trajectories: list[Trajectory], report: DemonstrationReport, environment: Spaces | None
+) -> Trajectories:
+    found = Trajectories(trajectories)
+    recorded = report.metadata.get("environment")
+    if environment is None or not isinstance(recorded, str):
+        return found
+    order = motor_order(environment.environment, recorded)
+    if order is None:
+        return found
+    report.warnings.append(f"actions were put into the order of its motors: {order.tolist()}")
+    return found.mapped_actions(order)
 
 
 def _true_rewards(file: RawFile, report: DemonstrationReport) -> TrueRewards | None:

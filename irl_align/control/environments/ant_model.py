@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,24 @@ def actuator_permutation(source: Ant, target: Ant) -> NDArray[np.int64]:
     """
     order = actuator_names(target)
     return np.array([order.index(name) for name in actuator_names(source)])
+
+
+def motor_order(wanted: str, given: str) -> NDArray[np.int64] | None:
+    """p [8] such that `actions[..., p]`, of the environment `given`, are in the order of `wanted`.
+
+    Takes short names and gymnasium ids. None where nothing is to be done: the environments are not
+    the two ants, or the same one.
+    """
+    first, second = (_ant(name) for name in (wanted, given))
+    if first is None or second is None or first == second:
+        return None
+    return actuator_permutation(first, second)
+
+
+def _ant(environment: str) -> Ant | None:
+    """CustomAnt from "irl_align/CustomAnt-v0", or from itself."""
+    plain = environment.removeprefix("irl_align/").removesuffix("-v0")
+    return next((ant for ant in get_args(Ant) if ant == plain), None)
 
 
 def ant_xml(ant: Ant) -> str:

@@ -10,7 +10,7 @@ import pytest
 from irl_align.control.demonstrations.loading import load_demonstrations
 from irl_align.control.demonstrations.saving import save_demonstrations
 from irl_align.control.spaces import Spaces
-from irl_align.control.trajectories import Trajectory
+from irl_align.control.trajectories import Trajectories, Trajectory
 from irl_align.control.true_rewards import TrueRewards
 from irl_align.core.errors import UserError
 
@@ -192,3 +192,29 @@ def test_discrete_indices_are_checked(build):
     trajectory = Trajectory(np.arange(4)[:, None], [[0], [1], [2]], True, False)
     report = load_demonstrations([trajectory], environment=cart).report
     assert report.warnings == ["1 actions are none of Cart-v0's indices 0 to 1"]
+
+
+def test_the_other_ants_actions_are_put_into_the_order_of_this_ones_motors(tmp_path):
+    from irl_align.control.environments.ant_model import actuator_names
+
+    observations = np.zeros((3, 111), np.float32)
+    actions = np.tile(np.arange(8, dtype=np.float32) / 10, (2, 1))
+    path = tmp_path / "custom.npz"
+    recorded = Trajectories([Trajectory(observations, actions, False, True)])
+    save_demonstrations(path, recorded, environment="irl_align/CustomAnt-v0")
+    box = np.full(8, -1, np.float32), np.full(8, 1, np.float32)
+
+    def loaded(name):
+        found = load_demonstrations(path, environment=Spaces(name, 111, *box))
+        return found.trajectories[0].actions[0], " ".join(found.report.warnings)
+
+    there, said = loaded("irl_align/DisabledAnt-v0")
+    names = actuator_names("CustomAnt")
+    for motor, value in zip(actuator_names("DisabledAnt"), there, strict=True):
+        assert value == pytest.approx(names.index(motor) / 10)
+    assert "recorded in irl_align/CustomAnt-v0" in said
+    assert "order of its motors: [2, 3, 4, 5, 6, 7, 0, 1]" in said
+    for same in ("irl_align/CustomAnt-v0", "Ant-v5"):
+        kept, said = loaded(same)
+        np.testing.assert_array_equal(kept, actions[0])
+        assert "motors" not in said

@@ -29,19 +29,22 @@ _ONE_THREAD = {
 }
 
 
-def ours(module: str, **arguments: Any) -> Measured:
-    """What `eval.bench.control.ours.MODULE` measures, with this interpreter."""
-    return _measure(Path(sys.executable), f"eval.bench.control.ours.{module}", arguments)
+def ours(module: str, alone: bool = True, /, **arguments: Any) -> Measured:
+    """What `eval.bench.control.ours.MODULE` measures, with this interpreter.
+
+    `alone` ties the process to one core; only where nothing is timed can several go side by side.
+    """
+    return _measure(Path(sys.executable), f"eval.bench.control.ours.{module}", alone, arguments)
 
 
-def peer(module: str, **arguments: Any) -> Measured:
+def peer(module: str, alone: bool = True, /, **arguments: Any) -> Measured:
     """What `eval.bench.control.peers.MODULE` measures, with the peers' interpreter.
 
     Raises UserError when they are not installed.
     """
     if not PEERS.exists():
         raise UserError(f"{PEERS}: no such file; install the peers with: make peers")
-    return _measure(PEERS, f"eval.bench.control.peers.{module}", arguments)
+    return _measure(PEERS, f"eval.bench.control.peers.{module}", alone, arguments)
 
 
 def in_turn(mine: Work, other: Work, turns: int) -> dict[str, list[Measured]]:
@@ -84,15 +87,14 @@ def last_json(output: str) -> Measured:
     return found
 
 
-def _measure(python: Path, module: str, arguments: Measured) -> Measured:
+def _measure(python: Path, module: str, alone: bool, arguments: Measured) -> Measured:
     command = [str(python), "-m", module, json.dumps(arguments)]
     done = subprocess.run(
         command,
         env={**os.environ, **_ONE_THREAD},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
-        preexec_fn=_one_core,
+        preexec_fn=_one_core if alone else None,
     )
     if done.returncode:
         raise UserError(_failure(module, done.stderr))

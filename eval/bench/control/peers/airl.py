@@ -1,8 +1,9 @@
 """imitation's AIRL with Stable-Baselines3's SAC as its generator, and its curve.
 
-The generator has the sizes and the schedule of our SAC; the reward net those of ours, and looks at
-states alone as ours does, with the shaping term and the input normalisation that AIRL asks for. As
-often as ours, once in an episode of 200 steps, the discriminator learns from the last 1,000 steps.
+The generator has the sizes and the schedule of our SAC, and the reward net has the hidden layers of
+ours. Like ours it learns once in an episode of 200 steps. For the rest, of five settings tried on
+seed 0 this was the only one that came to the expert's level within 12,000 steps: a shaped reward of
+state and action, eight steps of the discriminator, samples from all of the generator's past.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from eval.bench.control.peers.sac import agent
 from eval.bench.control.stopwatch import Stopwatch, arguments, report
 
 _HORIZON = 200
-_RECENT = 1_000
 _DISCRIMINATOR_STEPS = 8
 _DISCRIMINATOR_BATCH = 256
 
@@ -27,7 +27,6 @@ def main(demonstrations: str, steps: int, every: int, seed: int, starts: list[in
     from imitation.algorithms.adversarial.airl import AIRL
     from imitation.rewards.reward_nets import BasicShapedRewardNet
     from imitation.util.logger import configure
-    from imitation.util.networks import RunningNorm
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     environment = DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")])
@@ -37,8 +36,6 @@ def main(demonstrations: str, steps: int, every: int, seed: int, starts: list[in
         environment.action_space,
         reward_hid_sizes=(64, 64),
         potential_hid_sizes=(64, 64),
-        use_action=False,
-        normalize_input_layer=RunningNorm,
     )
     trainer = AIRL(
         demonstrations=_trajectories(demonstrations),
@@ -47,7 +44,7 @@ def main(demonstrations: str, steps: int, every: int, seed: int, starts: list[in
         gen_algo=model,
         reward_net=net,
         gen_train_timesteps=_HORIZON,
-        gen_replay_buffer_capacity=_RECENT,
+        gen_replay_buffer_capacity=steps,
         n_disc_updates_per_round=_DISCRIMINATOR_STEPS,
         custom_logger=configure(tempfile.mkdtemp(), format_strs=()),
     )

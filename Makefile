@@ -6,11 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A new lock file or pyproject makes a new installation.
 INSTALLED := $(VENV)/.installed
+# What benchmarks compare with has other needs, so it lives apart.
+PEERS := .bench/venv
+PEERS_INSTALLED := $(PEERS)/.installed
 
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: install demo demo-control test check bench report clean
+.PHONY: install demo demo-control test check peers bench report clean
 
 install: $(INSTALLED)
 
@@ -46,7 +49,17 @@ check: install
 	$(BIN)/mypy irl_align
 	$(BIN)/python -m pytest tests/core tests/theory tests/test_architecture.py
 
+peers: $(PEERS_INSTALLED)
+
+$(PEERS_INSTALLED): eval/bench/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r eval/bench/peers.txt
+	touch $@
+
+# Peers that cannot be installed cost their own rows only; the benchmarks that want them say so.
 bench: install
+	-$(MAKE) peers
 	$(BIN)/python -m eval.bench
 
 clean:

@@ -5,17 +5,20 @@ import pytest
 import torch
 
 from irl_align.control.config import SACConfig
+from irl_align.control.sac import compiling
 from irl_align.control.sac.agent import SAC
 from irl_align.control.sac.compiling import threads_for, why_not
+from irl_align.control.sac.step import update
 from irl_align.control.spaces import Spaces
 
 # As `test_pendulum` has it, so that one compilation serves both.
 CONFIG = {"hidden": [64, 64], "batch_size": 100, "update_every": 1}
 
 
-def agent(compile: str) -> SAC:
+def agent(compile: str, *, seed: int = 0, **changed) -> SAC:
     box = np.full(1, 2.0, np.float32)
-    return SAC(Spaces("Test", 3, -box, box), SACConfig(**CONFIG, compile=compile), seed=0)
+    config = SACConfig(**{**CONFIG, **changed}, compile=compile)
+    return SAC(Spaces("Test", 3, -box, box), config, seed=seed)
 
 
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -44,3 +47,31 @@ def test_compiled_and_eager_give_the_same_numbers():
     mean, _ = compiled.actor(observation)
     seen, _ = compiled.acting.distribution(observation.numpy())
     torch.testing.assert_close(mean.detach(), torch.from_numpy(seen), atol=1e-6, rtol=1e-5)
+
+
+def test_agents_share_machine_code_only_where_it_fits(monkeypatch):
+    asked = []
+
+    def compiled(*kind):
+        asked.append(kind)
+        return update
+
+    monkeypatch.setattr(compiling, "_compiled", compiled)
+    monkeypatch.setattr("irl_align.control.sac.agent.why_not", lambda: None)
+
+    def kind(batches: int = 1, batch_size: int = 8, **changed):
+        one = agent("always", **changed)
+        one.update(torch.zeros(batches, batch_size, 8), torch.zeros(batches, batch_size))
+        return asked[-1]
+
+    own = kind()
+    assert kind(seed=1) == own
+    others = [
+        kind(batches=2),
+        kind(batch_size=9),
+        kind(hidden=[64, 32]),
+        kind(activation="tanh"),
+        kind(gamma=0.9),
+        kind(alpha=0.2),
+    ]
+    assert len({own, *others}) == 1 + len(others)

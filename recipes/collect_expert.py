@@ -48,7 +48,7 @@ def record(config: Any, learner: Any, path: Path) -> None:
     from irl_align.control.absorbing import with_flag
     from irl_align.control.experts import record_demonstrations
 
-    acting = learner.agent.acting
+    acting = learner.acting
     seed = derive_seed(config.seed, round=0, phase="demonstrations")
     act = acting.deterministic() if config.deterministic else acting.stochastic(seed)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from irl_align.control.baselines.comparison import CompareConfig, grid
 from irl_align.control.config import ExpertConfig, MLIRLConfig
 from irl_align.control.environments.making import make
 from irl_align.core.config import load_config, to_dict
@@ -209,6 +210,10 @@ CONTROL_STEPS = {
 def control_config(path: Path) -> Any:
     if path.stem.endswith("_expert"):
         return load_config(ExpertConfig, path)
+    if path.parent.name == "compare":
+        return load_config(
+            CompareConfig, path, ["demonstrations.path=any/{environment}.npz", "seeds=1"]
+        )
     return load_config(MLIRLConfig, path, ["demonstrations.path=any.npz"])
 
 
@@ -231,6 +236,38 @@ def test_every_tabular_experiment_loads_and_says_what_a_reader_needs(path):
     for word in ("Paper", "Hardware", "Launch", "Expected"):
         assert re.search(rf"^# {word} +\S", text, re.MULTILINE), f"no line `# {word} ...`"
     assert f"recipes/tabular_ml_irl.py {path.relative_to(ROOT)}" in text
+
+
+def test_every_cell_of_a_comparison_is_a_configuration():
+    for path in sorted((CONFIGS / "control" / "compare").glob("*.yaml")):
+        config = control_config(path)
+        cells = grid(config)
+        assert len(cells) == len(config.environments) * len(config.methods)
+        assert len({cell.folder for cell in cells}) == len(cells)
+        for cell in cells:
+            assert cell.config.demonstrations.path == f"any/{cell.environment}.npz"
+            assert cell.config.environment.name == cell.environment
+            make(cell.environment, **cell.config.environment.options()).close()
+
+
+def test_robots_give_iq_learn_its_authors_settings():
+    """Section 7: loss and temperature of each robot."""
+    config = control_config(CONFIGS / "control" / "compare" / "robots.yaml")
+    found = {
+        cell.environment: (cell.config.loss, cell.config.sac.alpha)
+        for cell in grid(config)
+        if cell.method == "iq_learn"
+    }
+    assert found == {
+        "Hopper": ("v0", 0.01),
+        "HalfCheetah": ("value", 0.01),
+        "Walker2d": ("v0", 0.01),
+        "Ant": ("value", 0.001),
+        "Humanoid": ("v0", 1.0),
+    }
+    cell = next(cell for cell in grid(config) if cell.method == "iq_learn")
+    assert (cell.config.sac.learning_rate, cell.config.sac.actor_learning_rate) == (3e-4, 3e-5)
+    assert (cell.config.sac.hidden, cell.config.chi) == ([256, 256], 0.5)
 
 
 @pytest.mark.parametrize("preset", CONTROL_PAPER)

@@ -19,12 +19,16 @@ from irl_align.control.environments.making import make
 from irl_align.control.evaluating import ReturnEvaluator, spent
 from irl_align.control.rollouts import Collector
 from irl_align.control.sac.learner import ForgetReplay, Learner
+from irl_align.control.sac.step import TEMPORAL_DIFFERENCE, CriticLoss
 from irl_align.control.spaces import Spaces
 from irl_align.core.config import to_dict
 from irl_align.core.loggers import Logger
 from irl_align.core.protocols import Codecs, PolicyLearner, RewardLearner, RewardT, Sampler
 from irl_align.core.run import RunDirectory
 from irl_align.core.trainer import BilevelTrainer, Result
+
+# What may change when a run is taken up again.
+FREE_KEYS = ("environment_steps", "run_dir")
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class World:
     def spaces(self) -> Spaces:
         return self.collector.spaces
 
-    def learner(self, *, remember: int = 0) -> Learner:
-        """A new learner that keeps its last `remember` episodes."""
+    def learner(self, *, remember: int = 0, critics: CriticLoss = TEMPORAL_DIFFERENCE) -> Learner:
+        """A new learner that keeps its last `remember` episodes; `critics` is their loss."""
         return Learner(
             self.spaces,
             self.config.sac,
@@ -58,6 +62,7 @@ class World:
             absorbing=self.config.environment.absorbing,
             remember=remember,
             planned_updates=self.config.environment_steps,
+            critics=critics,
         )
 
     def demonstrations(self, wanted: DemonstrationConfig) -> Demonstrations:
@@ -88,6 +93,7 @@ class World:
         *,
         loggers: Sequence[Logger] = (),
         keep: bool = True,
+        rounds: int | None = None,
         manifest: Callable[[int], Mapping[str, Any]] | None = None,
         **trainer: Any,
     ) -> Result[Learner, RewardT]:
@@ -95,14 +101,14 @@ class World:
 
         Args:
             keep: with False nothing is written.
+            rounds: end after so many, too; for learners that use no environment steps.
             manifest: see BilevelTrainer.
             trainer: what else BilevelTrainer takes (`callbacks`).
         """
         config, run = self.config, None
+        self.evaluator.rounds = rounds
         if keep:
-            run = RunDirectory(config.run_dir).open(
-                to_dict(config), free_keys=("environment_steps", "run_dir")
-            )
+            run = RunDirectory(config.run_dir).open(to_dict(config), free_keys=FREE_KEYS)
         callbacks = [*trainer.pop("callbacks", ())]
         if run is not None:
             callbacks.append(ForgetReplay(run))
@@ -112,7 +118,8 @@ class World:
                 verbs.reward,
                 verbs.policy,
                 self.evaluator,
-                rounds=config.environment_steps,  # a round has a step at least
+                # A round of all others has a step at least.
+                rounds=config.environment_steps if rounds is None else rounds,
                 seed=config.seed,
                 run=run,
                 codecs=codecs,

@@ -61,6 +61,7 @@ class SACConfig:
     hidden: list[int] = field(default_factory=lambda: [64, 64])
     activation: str = "relu"
     learning_rate: float = 1e-3  # of actor, critics and temperature
+    actor_learning_rate: Optional[float] = None  # None: learning_rate
     gamma: float = 0.99
     tau: float = 0.005  # the share of the critics that flows into their targets at an update
     batch_size: int = 100
@@ -71,6 +72,9 @@ class SACConfig:
     update_every: int = 4  # steps between updates; so many updates are then made in one call
     random_episodes: int = 1  # of uniform actions, before anything is learned
     absorbing_transitions: int = 10  # stored after each early end, in absorbing environments
+    # Environment steps that the actor is averaged over, for what is evaluated and saved; None: the
+    # latest one. Under a moving reward the latest actor is now better, now worse; its mean stays.
+    average_over: Optional[int] = None
     compile: str = "auto"  # auto (where possible and worth it), always, never
 
     def __post_init__(self) -> None:
@@ -83,6 +87,10 @@ class SACConfig:
             raise ValueError(
                 f"need gamma in (0, 1) and tau in (0, 1], got {self.gamma}, {self.tau}"
             )
+        if self.average_over is not None and self.average_over < 1:
+            raise ValueError(f"average_over is {self.average_over}; give environment steps or null")
+        if self.actor_learning_rate is not None:
+            positive(self, "actor_learning_rate")
         if self.alpha is not None and not self.alpha > 0:
             raise ValueError(f"alpha is {self.alpha}; it must be positive, or null to be tuned")
 
@@ -127,6 +135,9 @@ class RewardConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3  # Adam's own, as L2 in the gradient
     steps: int = 1  # Adam steps a round
+    # The learning rate falls linearly to nothing at the end of the run's environment steps: under a
+    # reward that keeps moving no policy settles.
+    anneal: bool = False
     discount_in_gradient: bool = False  # weigh step t by gamma^t, as the theory has it
     l2: float = 0.0  # times E[r^2]
     gradient_penalty: float = 0.0  # times E[|d r / d input|^2] between demonstrations and samples

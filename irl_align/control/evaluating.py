@@ -23,14 +23,19 @@ class ReturnEvaluator:
 
     Metrics of every round: `steps/environment` (what learning has used so far) and
     `steps/evaluation` (what evaluations have used so far, counted apart); of every
-    `config.every`-th one and of the round that spends the `budget`, too: `eval/return` (mean true
-    return, undiscounted), `eval/return_std` (over the episodes), `eval/length`.
+    `config.every`-th one and of the round that spends the `budget` or is the last, too:
+    `eval/return` (mean true return, undiscounted), `eval/return_std` (over the episodes),
+    `eval/length`.
+
+    Attributes:
+        rounds: how many there are; None when only the budget ends them.
     """
 
     def __init__(
         self, environment: EnvironmentConfig, config: EvaluationConfig, budget: int
     ) -> None:
         self.config, self.budget = config, budget
+        self.rounds: int | None = None
         side_by_side = min(config.episodes, _SIDE_BY_SIDE)
         self._environments = [
             make(environment.name, **environment.options()) for _ in range(side_by_side)
@@ -39,8 +44,8 @@ class ReturnEvaluator:
     def evaluate(self, policy: Learner, reward: object, ctx: PhaseContext, /) -> Metrics:
         used = ctx.history[-1]["steps/evaluation"] if ctx.history else 0.0
         found: dict[str, float] = {"steps/environment": policy.steps}
-        every = self.config.every
-        if every and ((ctx.round + 1) % every == 0 or policy.steps >= self.budget):
+        every, done = self.config.every, ctx.round + 1
+        if every and (done % every == 0 or done == self.rounds or policy.steps >= self.budget):
             rollouts = self.roll_out(policy)
             returns = rollouts.true_rewards.returns()
             found["eval/return"] = float(returns.mean())
@@ -52,7 +57,7 @@ class ReturnEvaluator:
     def roll_out(self, policy: Learner) -> Rollouts:
         """The episodes themselves."""
         config = self.config
-        acting = policy.agent.acting
+        acting = policy.acting
         act = acting.deterministic() if config.deterministic else acting.stochastic(config.seed)
         return Collector(self._environments).collect(act, config.episodes, seed=config.seed)
 

@@ -104,6 +104,9 @@ class LikelihoodStep:
     ) -> tuple[LearnedReward, Metrics]:
         # The scale of a reward means something only beside the temperature it was learned with.
         reward.facts["alpha"] = samples.alpha
+        if self.config.reward.anneal:
+            used = ctx.history[-1]["steps/environment"] if ctx.history else 0.0
+            reward.slow_down(max(0.0, 1.0 - used / self.config.environment_steps))
         with threads_for(self.config.reward.hidden):
             metrics = fit_reward(
                 reward,

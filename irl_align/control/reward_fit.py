@@ -83,6 +83,11 @@ class LearnedReward:
         )
         self.facts: dict[str, Any] = {}
 
+    def slow_down(self, share: float) -> None:
+        """Set the learning rate to `share` of the configured one."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = share * self.config.learning_rate
+
     def save(self, folder: Path) -> None:
         save_reward(folder / NET, self.net, **self.facts)
         if self.average is not None:

@@ -43,6 +43,20 @@ def load_config(schema: type[T], path: Path | str | None, overrides: Sequence[st
     return _instantiate(schema, config, str(path) if path is not None else "the configuration")
 
 
+def build_config(schema: type[T], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> T:
+    """An instance of ``schema``: its defaults, then each layer (name, plain containers) in turn.
+
+    For configurations that are put together by a program. The names stand in errors, which are
+    those of :func:`load_config`.
+    """
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.structured(schema)
+    for name, content in layers:
+        config = _merge(schema, config, dict(content), name)
+    return _instantiate(schema, config, layers[-1][0] if layers else "the configuration")
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain containers of a configuration dataclass: what YAML and JSON can hold."""
     return typing.cast(dict[str, Any], _plain(dataclasses.asdict(config)))

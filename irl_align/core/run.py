@@ -111,6 +111,17 @@ class RunDirectory:
         committed = {number: self.metrics(number) for number in self.committed_rounds()}
         self._log.repair(self.done_rounds(), committed)
 
+    def check(
+        self, config: Mapping[str, Any], *, free_keys: Sequence[str] = ("rounds", "run_dir")
+    ) -> None:
+        """Raise the UserError with which `open` would refuse another configuration, if it would.
+
+        Nothing is written or locked, and a run that does not exist yet fits everything.
+        """
+        saved = self.path / "config.yaml"
+        if saved.exists():
+            _check_same_config(saved, read_yaml(saved), _json_like(config), free_keys)
+
     @classmethod
     def read(cls, path: Path | str) -> RunDirectory:
         """An existing run for reading: no lock, nothing changed. UserError when it is no run."""

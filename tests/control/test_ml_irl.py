@@ -92,6 +92,8 @@ def outcome(result):
         *reward.net.parameters(),
         learner.buffer.recent(10**6).observations,
     ]
+    if learner.average is not None:
+        tensors += list(learner.average.parameters())
     if reward.average is not None:
         tensors += list(reward.average.parameters())
     flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
@@ -100,11 +102,24 @@ def outcome(result):
 
 
 EVERYTHING = {
+    "sac": SACConfig(
+        hidden=[8],
+        batch_size=6,
+        capacity=200,
+        update_every=2,
+        compile="never",
+        average_over=30,
+    ),
     "round": RoundConfig(
         samples="fresh", agent_trajectories=1, expert_trajectories=2, replay_share=0.3
     ),
     "reward": RewardConfig(
-        hidden=[8], inputs="state_action", gradient_penalty=0.1, trust_region=0.5, average=0.9
+        hidden=[8],
+        inputs="state_action",
+        gradient_penalty=0.1,
+        trust_region=0.5,
+        average=0.9,
+        anneal=True,
     ),
 }
 
@@ -197,6 +212,21 @@ def test_states_and_actions_of_a_pair_belong_together(build, tmp_path, monkeypat
         np.testing.assert_array_equal(demonstrations.actions, expert.steps().actions)
     replayed = result.policy.buffer.recent(1000)
     np.testing.assert_array_equal(replayed.next_observations[:, 2:], replayed.actions)
+
+
+def test_an_annealed_reward_slows_down_with_the_steps(demonstrations, monkeypatch):
+    rates = []
+
+    def spy(reward, *arguments, **options):
+        rates.append(reward.optimiser.param_groups[0]["lr"])
+        return {}
+
+    monkeypatch.setattr(module, "fit_reward", spy)
+    reward = RewardConfig(hidden=[8], learning_rate=0.5, anneal=True)
+    history = ml_irl(tiny(demonstrations, reward=reward), keep=False).history
+    used = [0.0, *(row["steps/environment"] for row in history[:-1])]
+    assert len(used) > 3
+    np.testing.assert_allclose(rates, [0.5 * (1 - steps / 60) for steps in used])
 
 
 def shuffled(path: str, home) -> str:

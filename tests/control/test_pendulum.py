@@ -50,7 +50,7 @@ def test_ml_irl_learns_the_task_from_ten_demonstrations(demonstrations):
             ],
         )
         result = ml_irl(config, keep=False)
-        acting = result.policy.agent.acting.deterministic()
+        acting = result.policy.acting.deterministic()
         found = record_demonstrations(acting, "Pendulum", 20, seed=2)
         ends.append(found.true_rewards.returns().mean())
     assert statistics.median(ends) > -400, ends

@@ -16,7 +16,14 @@ from irl_align.control.networks.critics import TwinCritic
 from irl_align.control.networks.numpy_actor import NumpyActor
 from irl_align.control.sac.adam import Moments
 from irl_align.control.sac.compiling import WORTH_IT, compiled_update, why_not
-from irl_align.control.sac.step import LOSSES, Parts, Settings, update
+from irl_align.control.sac.step import (
+    LOSSES,
+    TEMPORAL_DIFFERENCE,
+    CriticLoss,
+    Parts,
+    Settings,
+    update,
+)
 from irl_align.control.spaces import Spaces
 from irl_align.core.errors import UserError
 
@@ -30,6 +37,7 @@ class SAC:
         absorbing: the last number of an observation is the absorbing flag (see `step`).
         seed: of the initial weights and of the noise in updates.
         planned_updates: what `compile: auto` decides by; None does not compile.
+        critics: what the critics minimise.
 
     Attributes:
         acting: the actor on numpy views of its parameters, which follow every update.
@@ -45,8 +53,9 @@ class SAC:
         seed: int,
         absorbing: bool = False,
         planned_updates: int | None = None,
+        critics: CriticLoss = TEMPORAL_DIFFERENCE,
     ) -> None:
-        self.config = config
+        self.config, self.critics = config, critics
         self.layout = Layout(spaces.observation_dim, spaces.action_dim)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -60,6 +69,7 @@ class SAC:
             config.learning_rate,
             entropy if config.alpha is None else None,
             absorbing,
+            config.actor_learning_rate or config.learning_rate,
         )
         self.acting = NumpyActor.of(self.parts.actor)
         self._noise = torch.Generator().manual_seed(seed)
@@ -81,11 +91,13 @@ class SAC:
 
     def update(self, rows: Tensor, rewards: Tensor) -> Tensor:
         """K updates on rows [K, B, width] with rewards [K, B]; returns [4], see `LOSSES`."""
-        noise = torch.randn(
-            *rows.shape[:1], 2, rows.shape[1], self.layout.action_dim, generator=self._noise
-        )
+        critics = self.critics
+        shape = *rows.shape[:1], critics.draws + 1, rows.shape[1], self.layout.action_dim
+        noise = torch.randn(shape, generator=self._noise)
         function = compiled_update() if self.compiled else update
-        return function(self.parts, self.settings, self.layout, rows, rewards, noise)
+        return function(
+            self.parts, self.settings, self.layout, rows, rewards, noise, critics.function
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a next update depends on, as tensors and plain numbers (copies)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ import torch
 
 from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.config import SACConfig
-from irl_align.control.networks.numpy_actor import save_actor
+from irl_align.control.networks.numpy_actor import NumpyActor, save_actor
 from irl_align.control.sac.agent import SAC
+from irl_align.control.sac.step import TEMPORAL_DIFFERENCE, CriticLoss
 from irl_align.control.spaces import Spaces
 from irl_align.control.trajectories import Trajectories, Trajectory
 from irl_align.core.callbacks import Callback
@@ -30,6 +33,9 @@ class Learner:
         agent: see `SAC`.
         buffer: every transition so far, without rewards.
         latest: the last whole episodes, at most `remember` of them.
+        average: exponential moving average of the actor over `config.average_over` environment
+            steps; None when none is asked for.
+        acting: what to evaluate and to deploy: the average, or the latest actor.
         steps: environment steps so far, counted once each.
         due: steps since the last update.
     """
@@ -43,10 +49,16 @@ class Learner:
         absorbing: bool = False,
         remember: int = 0,
         planned_updates: int | None = None,
+        critics: CriticLoss = TEMPORAL_DIFFERENCE,
     ) -> None:
         self.spaces, self.config = spaces, config
         self.agent = SAC(
-            spaces, config, seed=seed, absorbing=absorbing, planned_updates=planned_updates
+            spaces,
+            config,
+            seed=seed,
+            absorbing=absorbing,
+            planned_updates=planned_updates,
+            critics=critics,
         )
         self.buffer = ReplayBuffer(
             config.capacity,
@@ -55,6 +67,10 @@ class Learner:
             absorbing_transitions=config.absorbing_transitions if absorbing else 0,
             seed=seed,
         )
+        self.average = copy.deepcopy(self.agent.actor) if config.average_over is not None else None
+        self.acting = self.agent.acting
+        if self.average is not None:
+            self.acting = NumpyActor.of(self.average.requires_grad_(False))
         self.latest: deque[Trajectory] = deque(maxlen=remember)
         self.steps = 0
         self.due = 0
@@ -65,10 +81,22 @@ class Learner:
         self.latest.extend(trajectories)
         self.steps += trajectories.total_steps
 
+    @torch.no_grad()
+    def follow(self, steps: int) -> None:
+        """Move the average towards the actor, for `steps` environment steps that it took."""
+        if self.average is None or self.config.average_over is None:
+            return
+        share = 1.0 - math.exp(-steps / self.config.average_over)
+        for slow, fast in zip(
+            self.average.parameters(), self.agent.actor.parameters(), strict=True
+        ):
+            slow.lerp_(fast, share)
+
     def save(self, folder: Path) -> None:
         """Three files: the actor alone (for anyone), the replay, everything else."""
         state = {
             "agent": self.agent.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
             "steps": self.steps,
             "due": self.due,
             "latest": [_plain(t) for t in self.latest],
@@ -78,7 +106,7 @@ class Learner:
         self.buffer.save(folder / REPLAY)
         save_actor(
             folder / ACTOR,
-            self.agent.actor,
+            self.acting,
             environment=self.spaces.environment,
             alpha=self.agent.alpha,
             steps=self.steps,
@@ -90,6 +118,8 @@ class Learner:
         try:
             state = torch.load(path, weights_only=True)
             self.agent.load_state_dict(state["agent"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
             self.steps, self.due = state["steps"], state["due"]
             self.latest.clear()
             self.latest.extend(_trajectory(t) for t in state["latest"])

@@ -6,10 +6,14 @@ argument. So the compiled function and this one give the same numbers, and savin
 Absorbing states (`absorbing`, flag = last number of an observation): where the flag is set the
 agent has no choice. Its action is 0 and has no entropy, so that the value of being over is
 r / (1 - gamma) and nothing else, and the actor and the temperature do not learn from such rows.
+
+What the critics minimise is an argument: a plain function (see `CriticLoss`), compiled with the
+rest. Learners that differ in that loss only share everything else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,6 +37,7 @@ class Settings(NamedTuple):
     learning_rate: float
     target_entropy: float | None  # None: alpha is fixed
     absorbing: bool
+    actor_learning_rate: float
 
 
 @dataclass
@@ -48,6 +53,34 @@ class Parts:
     alpha_moments: Moments
 
 
+# (parts, settings, batch, rewards [B], noise [draws + 1, B, A], alpha []) -> the critics' loss [].
+# The last draw of the noise is for the actor's own loss. Only the critics' parameters take a step.
+CriticFunction = Callable[[Parts, Settings, Batch, Tensor, Tensor, Tensor], Tensor]
+
+
+class CriticLoss(NamedTuple):
+    """What the critics minimise, and how many draws of noise [B, A] that takes."""
+
+    function: CriticFunction
+    draws: int
+
+
+def temporal_difference(
+    parts: Parts,
+    settings: Settings,
+    batch: Batch,
+    rewards: Tensor,
+    noise: Tensor,
+    alpha: Tensor,
+) -> Tensor:
+    """SAC's own: squared errors against `soft_target`, with a' of noise[0]."""
+    target = soft_target(parts, settings, batch, rewards, noise[0], alpha)
+    return critic_loss(parts.critic(batch.observations, batch.actions), target)
+
+
+TEMPORAL_DIFFERENCE = CriticLoss(temporal_difference, draws=1)
+
+
 def update(
     parts: Parts,
     settings: Settings,
@@ -55,42 +88,52 @@ def update(
     rows: Tensor,
     rewards: Tensor,
     noise: Tensor,
+    critics: CriticFunction = temporal_difference,
 ) -> Tensor:
     """K updates, one after the other.
 
     Args:
         rows: [K, B, layout.width], transitions.
         rewards: [K, B], of these transitions.
-        noise: [K, 2, B, A], standard normal, for a' and for a~.
+        noise: [K, draws + 1, B, A], standard normal: what `critics` takes, by default one draw for
+            a', and at last a~.
+        critics: the loss of the critics.
 
     Returns [4]: `LOSSES`, averaged over the K updates.
     """
     measured = [
-        _update_once(parts, settings, layout.unpack(rows[k]), rewards[k], noise[k])
+        _update_once(parts, settings, layout.unpack(rows[k]), rewards[k], noise[k], critics)
         for k in range(rows.shape[0])
     ]
     return torch.stack(measured).mean(dim=0)
 
 
 def _update_once(
-    parts: Parts, settings: Settings, batch: Batch, rewards: Tensor, noise: Tensor
+    parts: Parts,
+    settings: Settings,
+    batch: Batch,
+    rewards: Tensor,
+    noise: Tensor,
+    critics: CriticFunction,
 ) -> Tensor:
     actor, critic = parts.actor, parts.critic
     alpha = parts.log_alpha.exp()
-    target = soft_target(parts, settings, batch, rewards, noise[0], alpha)
 
-    loss_q = critic_loss(critic(batch.observations, batch.actions), target)
+    loss_q = critics(parts, settings, batch, rewards, noise, alpha)
     weights = list(critic.parameters())
     adam_(
         weights, torch.autograd.grad(loss_q, weights), parts.critic_moments, settings.learning_rate
     )
 
     chosen = 1.0 - batch.observations[:, -1] if settings.absorbing else None  # [B]
-    actions, log_probs = actor.sample(batch.observations, noise[1])
+    actions, log_probs = actor.sample(batch.observations, noise[-1])
     loss_pi = actor_loss(log_probs, critic.least(batch.observations, actions), alpha, chosen)
     weights = list(actor.parameters())
     adam_(
-        weights, torch.autograd.grad(loss_pi, weights), parts.actor_moments, settings.learning_rate
+        weights,
+        torch.autograd.grad(loss_pi, weights),
+        parts.actor_moments,
+        settings.actor_learning_rate,
     )
 
     with torch.no_grad():

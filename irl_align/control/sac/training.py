@@ -49,4 +49,6 @@ def train(
     with threads_for(config.hidden):
         rollouts = collector.collect(policy, episodes, seed=seed, on_step=on_step)
     learner.latest.extend(rollouts.trajectories)
+    if not random:
+        learner.follow(rollouts.trajectories.total_steps)
     return rollouts, named(torch.stack(losses).mean(dim=0)) if losses else {}

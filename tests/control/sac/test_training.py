@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from irl_align.control.config import SACConfig
+from irl_align.control.networks.numpy_actor import load_actor
 from irl_align.control.rollouts import Collector
 from irl_align.control.sac.batches import Relabelled
 from irl_align.control.sac.learner import Learner
@@ -62,6 +63,28 @@ def test_one_update_for_each_step_in_groups(build, config):
         learner.buffer.recent(taken).observations,
         np.concatenate([t.observations[:-1] for t in rollouts.trajectories]),
     )
+
+
+def test_the_averaged_actor_follows_by_environment_steps(build, config, tmp_path):
+    config.average_over = 20
+    learner, collector = learner_of(build, config)
+    source = Relabelled(learner.buffer, first_number)
+    assert learner.average is not None
+    expected = [p.clone() for p in learner.agent.actor.parameters()]
+    train(learner, collector, source, 2, seed=0, random=True)
+    for seed in (1, 2):
+        rollouts, _ = train(learner, collector, source, 2, seed=seed)
+        share = 1 - np.exp(-rollouts.trajectories.total_steps / 20)
+        for slow, fast in zip(expected, learner.agent.actor.parameters(), strict=True):
+            slow.mul_(1 - share).add_(share * fast.detach())
+    for slow, wanted in zip(learner.average.parameters(), expected, strict=True):
+        torch.testing.assert_close(slow, wanted)
+    latest, _ = learner.agent.acting.distribution(np.ones(4, np.float32))
+    averaged, _ = learner.acting.distribution(np.ones(4, np.float32))
+    assert np.abs(latest - averaged).max() > 1e-4  # else this test shows nothing
+    learner.save(tmp_path)
+    saved, _ = load_actor(tmp_path / "actor.npz").distribution(np.ones(4, np.float32))
+    np.testing.assert_array_equal(saved, averaged)
 
 
 def test_nothing_is_learned_before_a_batch_is_there(build, config):

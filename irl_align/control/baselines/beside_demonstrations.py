@@ -1,0 +1,79 @@
+"""SAC on batches that are half demonstrations, half replay: what SQIL and IQ-Learn share.
+
+There is no reward net. The column of rewards says where a transition comes from: 1 for the
+demonstrator's, 0 for the agent's. To SQIL that is the reward, to IQ-Learn a mark.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from irl_align.control.buffers import ReplayBuffer
+from irl_align.control.rollouts import Collector
+from irl_align.control.sac.learner import Learner
+from irl_align.control.sac.training import train
+from irl_align.control.trajectories import Trajectories
+from irl_align.core.protocols import Metrics, PhaseContext
+from irl_align.core.seeding import derive_seed
+
+
+def demonstrated_rows(trajectories: Trajectories, absorbing_transitions: int = 0) -> Tensor:
+    """[M, width]: every step, as a replay buffer would hold it.
+
+    With `absorbing_transitions` an early end leads to the absorbing state, and so many transitions
+    from there to itself follow, as in the agent's replay.
+    """
+    ends = sum(trajectory.terminated for trajectory in trajectories)
+    buffer = ReplayBuffer(
+        trajectories.total_steps + ends * absorbing_transitions,
+        trajectories.observation_dim,
+        trajectories.action_dim,
+        absorbing_transitions=absorbing_transitions,
+    )
+    buffer.extend(trajectories)
+    return buffer.rows(buffer.latest_index(len(buffer)))
+
+
+class HalfDemonstrations:
+    """A batch source: the first B // 2 rows of a batch are demonstrations, the rest is replay.
+
+    Args:
+        demonstrations: rows [M, width].
+        seed: of the draws from the demonstrations. They have a generator of their own, made anew
+            every round, so that nothing of it need be saved.
+    """
+
+    def __init__(self, demonstrations: Tensor, replay: ReplayBuffer, *, seed: int) -> None:
+        self.demonstrations, self.replay = demonstrations, replay
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def draw(self, batches: int, batch_size: int, /) -> tuple[Tensor, Tensor]:
+        """rows [K, B, width]; 1 where demonstrated, else 0 [K, B]."""
+        half = batch_size // 2
+        shape = (batches * half,)
+        index = torch.randint(len(self.demonstrations), shape, generator=self._generator)
+        expert = self.demonstrations.index_select(0, index).view(batches, half, -1)
+        agent = self.replay.draw_packed(batches * (batch_size - half))
+        rows = torch.cat([expert, agent.view(batches, batch_size - half, -1)], dim=1)
+        demonstrated = torch.zeros(batches, batch_size)
+        demonstrated[:, :half] = 1.0
+        return rows, demonstrated
+
+
+class EpisodesBesideDemonstrations:
+    """The policy verb: episodes of SAC on such batches, in round 0 after uniform actions."""
+
+    def __init__(self, collector: Collector, demonstrations: Tensor, episodes: int) -> None:
+        self.collector, self.demonstrations, self.episodes = collector, demonstrations, episodes
+
+    def improve(
+        self, policy: Learner, reward: object, samples: object, ctx: PhaseContext, /
+    ) -> tuple[Learner, Metrics]:
+        source = HalfDemonstrations(self.demonstrations, policy.buffer, seed=ctx.seed)
+        if ctx.round == 0:
+            seed = derive_seed(ctx.seed, round=0, phase="random")
+            episodes = policy.config.random_episodes
+            train(policy, self.collector, source, episodes, seed=seed, random=True)
+        _, metrics = train(policy, self.collector, source, self.episodes, seed=ctx.seed)
+        return policy, metrics

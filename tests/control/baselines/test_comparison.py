@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from irl_align.control.baselines import comparison
+from irl_align.control.baselines.comparison import CompareConfig, check, grid, run_cell
+from irl_align.core.config import build_config
+from irl_align.core.errors import UserError
+
+BASE = {
+    "environment_steps": 30,
+    "demonstrations": {"path": "???"},
+    "environment": {"max_episode_steps": 12},
+    "sac": {"hidden": [8], "batch_size": 6, "update_every": 2, "compile": "never"},
+    "evaluation": {"every": 1, "episodes": 2},
+    "environments": {"Pendulum": None},
+    "methods": {"bc": {"epochs": 4, "epochs_per_round": 2}, "sqil": {}},
+    "seeds": 2,
+}
+
+
+def compare(path: str, **changes) -> CompareConfig:
+    content = {**BASE, "demonstrations": {"path": path}, **changes}
+    return build_config(CompareConfig, [("test", content)])
+
+
+def test_later_layers_win(demonstrations, tmp_path):
+    config = compare(
+        demonstrations,
+        run_dir=str(tmp_path),
+        seed=5,
+        environments={"Pendulum": {"sac": {"gamma": 0.9}, "environment_steps": 24}, "Hopper": {}},
+        methods={"bc": {"epochs": 9}, "sqil": {"sac": {"gamma": 0.8}}},
+        cells={"Pendulum/sqil": {"sac": {"gamma": 0.7}}},
+    )
+    cells = {(c.environment, c.method, c.seed): c for c in grid(config)}
+    assert len(cells) == 8 and {seed for *_, seed in cells} == {5, 6}
+    gammas = {k[:2]: c.config.sac.gamma for k, c in cells.items()}
+    assert gammas == {
+        ("Pendulum", "bc"): 0.9,
+        ("Pendulum", "sqil"): 0.7,
+        ("Hopper", "bc"): 0.99,
+        ("Hopper", "sqil"): 0.8,
+    }
+    one = cells["Pendulum", "bc", 6]
+    assert one.config.epochs == 9 and one.config.environment_steps == 24 and one.config.seed == 6
+    assert one.config.environment.name == "Pendulum" and one.config.sac.hidden == [8]
+    assert one.folder == tmp_path / "Pendulum" / "bc" / "seed-6"
+
+
+def test_paths_of_demonstrations_are_patterns_or_folders(demonstrations, tmp_path):
+    shutil.copy(demonstrations, tmp_path / "Pendulum.npz")
+    for path in (str(tmp_path / "{environment}.npz"), str(tmp_path)):
+        (cell, *_) = grid(compare(path))
+        assert cell.config.demonstrations.path == str(tmp_path / "Pendulum.npz")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"methods": {"bcc": {}}}, r"unknown method 'bcc'; did you mean bc\?"),
+        ({"methods": {"bc": {"epoch": 3}}}, r"methods\.bc: unknown key epoch; did you mean epochs"),
+        ({"methods": {"bc": 3}}, r"methods\.bc = 3: expected a section"),
+        ({"environments": {"Pendulum": {"sac": {"gamma": 2}}}}, r"sac: need gamma in"),
+        ({"environments": {"Pendulumm": {}}}, r"Pendulumm bc seed-0: unknown environment"),
+        ({"environments": {}}, "name one or more environments and methods"),
+        ({"cells": {"Hopper/bc": {}}}, r"cells has 'Hopper/bc', which is no"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"methods": {"bc": {"evaluation": {"every": 0}}}}, r"Pendulum bc seed-0: evaluation\."),
+        ({"demonstrations": {"path": "no/{environment}.npz"}}, r"no/Pendulum\.npz: no such file"),
+        # The second environment of the grid is looked at, too.
+        ({"environments": {"Pendulum": {}, "Hopper": {}}}, r"Hopper bc seed-0: .*"),
+        ({"environments": {"CartPole": {}}}, "CartPole bc seed-0: .*bounded box"),
+    ],
+)
+def test_what_could_not_run_is_named_before_anything_does(demonstrations, tmp_path, changes, said):
+    with pytest.raises(UserError, match=said):
+        check(grid(compare(demonstrations, run_dir=str(tmp_path / "runs"), **changes)))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_whole_grid_is_looked_at_once(demonstrations, tmp_path, monkeypatch):
+    looked, real = [], comparison._look
+    monkeypatch.setattr(comparison, "_look", lambda config: looked.append(1) or real(config))
+    (expert,) = check(grid(compare(demonstrations, run_dir=str(tmp_path)))).values()
+    assert len(looked) == 1 and expert < 0
+
+
+def test_a_finished_run_is_known_by_its_configuration(demonstrations, tmp_path):
+    (cell, *_) = grid(compare(demonstrations, run_dir=str(tmp_path)))
+    assert not cell.finished()
+    run_cell(cell)
+    assert cell.finished() and (cell.folder / "rounds" / "0001" / "policy" / "actor.npz").exists()
+    (longer, *_) = grid(compare(demonstrations, run_dir=str(tmp_path), environment_steps=60))
+    assert not longer.finished()
+    check([longer])  # but it may go on
+    other = compare(
+        demonstrations, run_dir=str(tmp_path), methods={"bc": {"epochs": 8, "epochs_per_round": 2}}
+    )
+    with pytest.raises(UserError, match=r"Pendulum bc seed-0: .*another configuration:\n  epochs"):
+        check(grid(other))

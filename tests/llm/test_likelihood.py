@@ -49,9 +49,7 @@ def test_the_implicit_reward_is_the_scaled_log_ratio(scorer, tmp_path):
     implicit = ImplicitRewardScorer(scorer, other, beta=0.3)
     expected = [
         0.3 * (a - b)
-        for a, b in zip(
-            scorer.score(PROMPTS, ANSWERS), other.score(PROMPTS, ANSWERS), strict=True
-        )
+        for a, b in zip(scorer.score(PROMPTS, ANSWERS), other.score(PROMPTS, ANSWERS), strict=True)
     ]
     assert implicit.score(PROMPTS, ANSWERS, batch_size=5) == pytest.approx(expected, abs=1e-4)
     assert ImplicitRewardScorer(scorer, scorer).score(PROMPTS, ANSWERS) == [0.0] * len(PROMPTS)

@@ -23,11 +23,12 @@ OUT = Path("bench_results.json")
 
 
 def main() -> int:
-    from eval.bench import generation, quickstart_round, tabular
+    from eval.bench import generation, quickstart_round, reward_scoring, tabular
 
     benches = {
         "generation": generation.run,
         "quickstart_round": quickstart_round.run,
+        "reward_scoring": reward_scoring.run,
         "tabular": tabular.run,
     }
     parser = argparse.ArgumentParser(prog="python -m eval.bench", description=__doc__)

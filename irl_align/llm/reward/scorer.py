@@ -208,6 +208,13 @@ class RewardScorer:
             )
         if classifier.config.pad_token_id is None:
             classifier.config.pad_token_id = tokenizer.pad_token_id
+        if not hasattr(classifier, "score"):
+            raise UserError(
+                f"{path} holds {type(classifier).__name__}, whose head is not the linear score of "
+                "a decoder; such reward models are not supported"
+            )
+        if dtype != "float32":
+            _read_head_in_float32(classifier)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         classifier.to(place).eval()
         return cls(
@@ -306,6 +313,12 @@ class RewardScorer:
             batch = []
         self.reader.train(was_training)
         return [found[i] for i in range(len(tokens))]
+
+
+def _read_head_in_float32(classifier: Any) -> None:
+    """Eight bits of mantissa would make ties of scores that differ: the head gets all of them."""
+    classifier.score.float()
+    classifier.score.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
 
 
 def load_classifier(

@@ -7,7 +7,8 @@
 
 MODEL is a folder (a run's, too: RUN/rounds/0001/reward) or a hub name. Data are rows of prompt,
 chosen, rejected and subset: JSONL, JSON, CSV (also .gz), Parquet, a saved dataset, or a hub name,
-by default allenai/reward-bench (split filtered). Only hub names ask the network. RewardBench 2's
+by default allenai/reward-bench (split filtered); `org/name@COMMIT` pins a revision. Only hub names
+ask the network. RewardBench 2's
 best-of-4 rows work as well (an item is right only when chosen is strictly best), and so do files
 without RewardBench's subsets, which get accuracies by subset instead of sections.
 

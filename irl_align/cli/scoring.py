@@ -96,12 +96,17 @@ def trial_of(options: argparse.Namespace, source: str, *, always_store: bool) ->
         dropped = sum(report.dropped.values())
         return run_trial(
             items,
-            DataRecord(source, report.sha256, split=options.split),
+            DataRecord(source, report.sha256, revision=_revision(source), split=options.split),
             subject,
             folder=folder,
             seed=options.seed,
             settings={"limit": options.limit, "dropped_rows": dropped},
         )
+
+
+def _revision(source: str) -> str | None:
+    """REV of the hub name `org/name@REV`; None for files."""
+    return source.partition("@")[2].partition(":")[0] or None if not Path(source).exists() else None
 
 
 def render(trial: Trial) -> str:

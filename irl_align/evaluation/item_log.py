@@ -70,7 +70,7 @@ class ItemLog:
             self._file.truncate(whole)
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add rows with new ids; they are on the disk when this returns."""
+        """Add rows, on the disk when this returns; of two rows with one id the later counts."""
         assert self._file is not None, "used outside of `with`"
         new = {str(row["id"]): dict(row) for row in rows}
         text = "".join(to_json(row, indent=None) + "\n" for row in new.values())
@@ -81,11 +81,10 @@ class ItemLog:
         self.rows |= new
 
     def finish(self, order: Sequence[str]) -> None:
-        """Rewrite the file with the rows in this order; KeyError when one is missing."""
-        if list(self.rows) != list(order):
-            self.rows = {identity: self.rows[identity] for identity in order}
-            text = "".join(to_json(row, indent=None) + "\n" for row in self.rows.values())
-            atomic_write_text(self.path, text)
+        """Rewrite the file with one row an id, in this order; KeyError when one is missing."""
+        self.rows = {identity: self.rows[identity] for identity in order}
+        text = "".join(to_json(row, indent=None) + "\n" for row in self.rows.values())
+        atomic_write_text(self.path, text)
 
     def close(self) -> None:
         if self._file is not None:

@@ -14,9 +14,11 @@ from typing import Any, Literal, Protocol
 
 from irl_align.evaluation.rewards.grading import Grade
 from irl_align.evaluation.rewards.items import Item
+from irl_align.evaluation.rewards.scorers import Subject
+from irl_align.evaluation.store import ModelRecord
 from irl_align.llm.data.schema import Message
 
-__all__ = ["Judge", "JudgeGrader", "Verdict"]
+__all__ = ["Judge", "JudgeGrader", "Verdict", "judge_subject"]
 
 Verdict = Literal["a", "b", "tie"]
 
@@ -75,6 +77,26 @@ class JudgeGrader:
             tie=credit == 0.5,
             answers=tuple(answers),
         )
+
+
+def judge_subject(
+    judge: Judge,
+    record: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    both_orders: bool = False,
+    workers: int = 1,
+) -> Subject:
+    """The judge itself put to the test, for `run_trial`.
+
+    `record`: who judges, as results keep it ("model", "endpoint", ...; no keys); "model" names it.
+    """
+    return Subject(
+        model=ModelRecord(str(record["model"])),
+        load=lambda: JudgeGrader(judge, seed=seed, both_orders=both_orders, workers=workers),
+        settings={"scorer": "judge", "placement_seed": seed, "both_orders": both_orders},
+        judge=dict(record),
+    )
 
 
 def _credit(verdict: Verdict | None, chosen_first: bool) -> float | None:

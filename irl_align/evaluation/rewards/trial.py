@@ -93,9 +93,14 @@ def grade_items(
     log: ItemLog | None = None,
     chunk: int = 128,
 ) -> list[Grade]:
-    """A grade for each item, in the order given. `load() -> Grader` is called when an item is left
-    to grade; `chunk`: items between two writes to the open `log`."""
-    done = {identity: Grade.from_row(row) for identity, row in (log.rows if log else {}).items()}
+    """A grade for each item, in the order given.
+
+    `load` is called when an item is left to grade; `chunk`: items between two writes to the open
+    `log`. Items for which a judge gave no readable answer are asked again by a later call: the
+    endpoint may have been down.
+    """
+    known = (Grade.from_row(row) for row in (log.rows.values() if log else ()))
+    done = {grade.id: grade for grade in known if grade.credit is not None}
     # Characters stand for tokens here; a scorer sorts by tokens inside the chunk.
     todo = sorted(
         (item for item in items if item.id not in done), key=lambda i: i.characters, reverse=True

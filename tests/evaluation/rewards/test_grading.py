@@ -5,8 +5,9 @@ import pytest
 from irl_align.core.errors import UserError
 from irl_align.evaluation.rewards.grading import Grade, ScoreGrader
 from irl_align.evaluation.rewards.items import Item
-from irl_align.evaluation.rewards.judging import JudgeGrader
-from irl_align.evaluation.rewards.trial import summarise
+from irl_align.evaluation.rewards.judging import JudgeGrader, judge_subject
+from irl_align.evaluation.rewards.trial import run_trial, summarise
+from irl_align.evaluation.store import DataRecord
 
 PROMPT = ({"role": "user", "content": "p"},)
 
@@ -98,3 +99,18 @@ def test_subsets_are_reported_apart_and_averaged() -> None:
     assert metrics["subset_mean"].mean == 0.5
     assert (metrics["subset/v"].mean, metrics["subset_ties/v"], metrics["ties"]) == (0.0, 1, 1)
     assert headline == ("accuracy", "subset_mean")
+
+
+def test_a_judge_on_trial_is_asked_again_where_it_gave_no_answer(tmp_path) -> None:
+    judge = Judge()
+    subject = judge_subject(judge, {"model": "m", "endpoint": "http://x"}, seed=3)
+    items = [item("a", "xxx", "x"), item("b", "?", "y")]
+    data = DataRecord("made.jsonl", "ab" * 32)
+    first = run_trial(items, data, subject, folder=tmp_path)
+    assert first.evaluation.judge == {"model": "m", "endpoint": "http://x"}
+    assert first.evaluation.settings["placement_seed"] == 3
+    assert first.evaluation.metrics["unreadable"] == 1
+    asked = len(judge.asked)
+    run_trial(items, data, subject, folder=tmp_path)
+    assert len(judge.asked) == asked + 1
+    assert len((tmp_path / first.evaluation.items).read_text().splitlines()) == 2

@@ -138,6 +138,8 @@ def prepare_scorer(settings: ScorerSettings) -> Subject:
     settings.check()
     folder = find_model(settings.model, settings.revision)
     kind = _kind(settings, folder)
+    if kind == "reward" and settings.template is not None:
+        raise UserError("--chat-template has no meaning for a reward model, which has its own")
     plain: dict[str, Any] = {
         "scorer": kind,
         "dtype": settings.dtype,
@@ -212,9 +214,6 @@ def _kind(settings: ScorerSettings, folder: Path) -> ScorerKind:
         )
     if settings.kind != "reward":
         _must_be_language_model(settings.model, folder, "MODEL")
-        return settings.kind
-    if settings.template is not None:
-        raise UserError("--chat-template has no meaning for a reward model, which has its own")
     return settings.kind
 
 

@@ -26,9 +26,8 @@ from irl_align.evaluation.store import DataRecord, Evaluation, save_evaluation
 
 __all__ = ["Trial", "grade_items", "kind_of", "run_trial", "summarise"]
 
-# Batches in a chunk: enough for sorting by length inside it to pay, few enough that a kill costs
-# little.
-_BATCHES = 16
+# Batches in a chunk. Items come sorted by length, so few are enough, and a kill costs little.
+_BATCHES = 4
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,7 @@ def test_mistakes_are_told_before_weights_are_read(
         (ScorerSettings(str(reward), kind="reward", reference=str(language)), "--reference"),
         (ScorerSettings(str(bare), kind="likelihood"), "chat template"),
         (ScorerSettings(str(language), kind="likelihood", template="none.jinja"), "none.jinja"),
+        (ScorerSettings(str(reward), template=str(template)), "--chat-template"),
         (ScorerSettings(str(reward), batch_size=0), "--batch-size"),
         (ScorerSettings(str(language), reference=str(language), beta=0.0), "--beta"),
         (ScorerSettings(str(adapters)), "merge"),

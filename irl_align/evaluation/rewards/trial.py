@@ -106,8 +106,7 @@ def grade_items(
     )
     if todo:
         grader = load()
-        with ConsoleLogger().progress("grading", total=len(items)) as progress:
-            progress.advance(len(items) - len(todo))
+        with ConsoleLogger().progress("grading", total=len(todo)) as progress:
             for part in _chunks(todo, chunk):
                 grades = grader.grade(part)
                 if log is not None:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from irl_align import __version__
-from irl_align.cli import check_data, doctor, report, runs, score, show_config
+from irl_align.cli import check_data, compare, doctor, report, runs, score, show_config
 from irl_align.core.errors import exit_with_clear_errors
 
-_COMMANDS = (doctor, check_data, show_config, runs, report, score)
+_COMMANDS = (doctor, check_data, show_config, runs, report, compare, score)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -81,7 +81,7 @@ def _list(root: Path, *, as_json: bool) -> int:
     table = [["run", "status", "started", *columns]]
     for name, status, started, last in rows:
         table.append([name, status, started, *(last.get(key, "-") for key in keys)])
-    _print_table(table, left=3)
+    print_table(table, left=3)
     for name, problem in problems.items():
         print(f"{name}: cannot be read: {problem}")
     return 0
@@ -90,6 +90,11 @@ def _list(root: Path, *, as_json: bool) -> int:
 def _show(path: Path, *, as_json: bool) -> int:
     from irl_align.evaluation.report import as_json as plain
     from irl_align.evaluation.report import collect_run
+    from irl_align.evaluation.report.evaluations import (
+        evaluation_rows,
+        evaluations_of,
+        evaluations_text,
+    )
     from irl_align.evaluation.report.measures import measured
     from irl_align.evaluation.report.svg import duration, estimate_text
 
@@ -115,7 +120,10 @@ def _show(path: Path, *, as_json: bool) -> int:
         spent = sum(phase.seconds or 0.0 for phase in stage.phases.values())
         table.append([stage.title, *cells, duration(spent)])
     if len(table) > 1:
-        _print_table(table, left=1)
+        print_table(table, left=1)
+    evaluations, problems = evaluations_of(view)
+    if text := evaluations_text(evaluation_rows(view, evaluations), problems):
+        print(text)
     page = path / "report.html"
     print(f"report: {page}" if page.exists() else f"report: irl-align report {path}")
     return 0
@@ -142,7 +150,7 @@ def _started(view: RunView) -> str:
     return "-"
 
 
-def _print_table(rows: Sequence[Sequence[str]], *, left: int) -> None:
+def print_table(rows: Sequence[Sequence[str]], *, left: int) -> None:
     """Columns as wide as their widest cell; the first `left` aligned left, numbers right."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     for row in rows:

@@ -5,6 +5,7 @@ from irl_align.evaluation.bootstrap import (
     bootstrap_difference,
     bootstrap_mean,
     bootstrap_pooled,
+    bootstrap_stratified,
     bootstrap_win_rate,
 )
 
@@ -13,5 +14,6 @@ __all__ = [
     "bootstrap_difference",
     "bootstrap_mean",
     "bootstrap_pooled",
+    "bootstrap_stratified",
     "bootstrap_win_rate",
 ]

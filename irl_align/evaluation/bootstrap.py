@@ -71,14 +71,34 @@ def bootstrap_pooled(
     For items that share a prompt unevenly, as pairs of a preference file do: the mean stays the
     plain share of the file, and the interval still knows that pairs of one prompt are alike.
     """
-    kept = [group for group in groups if len(group)]
-    if not kept:
-        raise ValueError("there are no values to average")
-    sums = np.array([sum(group) for group in kept], dtype=np.float64)  # [n]
-    counts = np.array([len(group) for group in kept], dtype=np.float64)
-    if not np.isfinite(sums).all():
-        raise ValueError("a value is not finite")
-    return _resample(sums, counts, seed, samples, level)
+    return _resample(*_sums(groups), seed, samples, level)
+
+
+def bootstrap_stratified(
+    strata: Sequence[Sequence[Sequence[float]]],
+    weights: Sequence[float],
+    *,
+    seed: int = 0,
+    samples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Weighted mean of the strata's means; each stratum resamples its own groups.
+
+    For benchmarks made of subsets with fixed weights: `strata[s]` holds the groups (values of one
+    prompt) of subset s, `weights[s]` its weight, which need not sum to 1. Raises ValueError when a
+    stratum is empty, a weight is not positive, or the two do not match.
+    """
+    if len(strata) != len(weights) or not strata:
+        raise ValueError(f"{len(strata)} strata for {len(weights)} weights")
+    if min(weights) <= 0:
+        raise ValueError("weights must be above 0")
+    whole = sum(weights)
+    mean, means = 0.0, np.zeros(samples)
+    for index, (groups, weight) in enumerate(zip(strata, weights, strict=True)):
+        sums, counts = _sums(groups)
+        mean += weight / whole * float(sums.sum() / counts.sum())
+        means += weight / whole * _resampled_means(sums, counts, [seed, index], samples)
+    return _percentiles(mean, means, level)
 
 
 def bootstrap_difference(
@@ -121,12 +141,32 @@ def bootstrap_win_rate(
     return bootstrap_mean(outcome, seed=seed, samples=samples, level=level)
 
 
+def _sums(groups: Sequence[Sequence[float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum and number of the values of each group that has any, [n] each."""
+    kept = [group for group in groups if len(group)]
+    if not kept:
+        raise ValueError("there are no values to average")
+    sums = np.array([sum(group) for group in kept], dtype=np.float64)
+    if not np.isfinite(sums).all():
+        raise ValueError("a value is not finite")
+    return sums, np.array([len(group) for group in kept], dtype=np.float64)
+
+
 def _resample(
     sums: NDArray[np.float64], counts: NDArray[np.float64], seed: int, samples: int, level: float
 ) -> Interval:
     """Interval of sum(sums) / sum(counts) over resampled rows; sums and counts are [n]."""
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    means = _resampled_means(sums, counts, seed, samples)
+    return _percentiles(float(sums.sum() / counts.sum()), means, level)
+
+
+def _resampled_means(
+    sums: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    seed: int | Sequence[int],
+    samples: int,
+) -> NDArray[np.float64]:
+    """[samples] ratios sum(sums) / sum(counts), each over n rows drawn with replacement."""
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
     size = sums.shape[0]
@@ -137,9 +177,15 @@ def _resample(
         stop = min(start + block, samples)
         picks = generator.integers(0, size, size=(stop - start, size))
         means[start:stop] = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
+    return means
+
+
+def _percentiles(mean: float, means: NDArray[np.float64], level: float) -> Interval:
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(means, [tail, 100.0 - tail])
-    return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+    return Interval(mean, float(low), float(high))
 
 
 def _as_matrix(values: ArrayLike) -> NDArray[np.float64]:

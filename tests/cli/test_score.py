@@ -1,6 +1,8 @@
 """`irl-align score`: strict accuracy, ties, subsets, intervals by prompt, per-item file."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -8,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from synthetic_run import make_run
 
-from irl_align.cli import score
 from irl_align.cli.__main__ import dispatch, main
 
 
@@ -47,51 +49,73 @@ def pairs_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def length_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
+def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A reward model's folder, to be found and identified; its scores are lengths."""
+    from tiny import tiny_tokenizer
+
     monkeypatch.setattr("irl_align.llm.reward.scorer.RewardScorer", LengthScorer)
+    folder = tmp_path / "model"
+    tiny_tokenizer().save_pretrained(folder)
+    config = {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
 
 
-@pytest.mark.usefixtures("length_scorer")
 def test_accuracy_is_strict_and_ties_are_reported(
-    pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "items.jsonl"
-    arguments = ["score", "model", str(pairs_file), "--json", "--per-item", str(out)]
+    arguments = ["score", model, str(pairs_file), "--json", "--per-item", str(out)]
     assert dispatch(arguments) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["pairs"], found["ties"]) == (4, 1)
-    assert found["accuracy"]["mean"] == 0.5  # the tie counts as wrong
-    assert found["accuracy"]["low"] <= 0.5 <= found["accuracy"]["high"]
-    assert found["margin"]["mean"] == pytest.approx((1 - 3 + 0 + 5) / 4)
-    assert {name: part["accuracy"]["mean"] for name, part in found["subsets"].items()} == {
-        "chat": 0.5,
-        "math": 0.5,
-    }
-    assert len(found["file_sha256"]) == 64
+    metrics = found["metrics"]
+    assert (metrics["items"], metrics["ties"]) == (4, 1)
+    assert metrics["accuracy"]["mean"] == 0.5  # the tie counts as wrong
+    assert metrics["accuracy"]["low"] <= 0.5 <= metrics["accuracy"]["high"]
+    assert metrics["margin"]["mean"] == pytest.approx((1 - 3 + 0 + 5) / 4)
+    assert [metrics[f"subset/{name}"]["mean"] for name in ("chat", "math")] == [0.5, 0.5]
+    assert len(found["data"]["sha256"]) == 64
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["correct"] for row in rows] == [True, False, False, True]
     assert rows[0]["chosen_score"] == 6.0
     assert rows[0]["subset"] == "chat"
 
 
-@pytest.mark.usefixtures("length_scorer")
-def test_text_output(pairs_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert dispatch(["score", "model", str(pairs_file)]) == 0
+def test_text_output(model: str, pairs_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch(["score", model, str(pairs_file)]) == 0
     out = capsys.readouterr().out
-    assert "accuracy    0.500" in out
-    assert "ties        1" in out
+    assert re.search(r"accuracy +0\.500", out)
+    assert re.search(r"ties +1", out)
     assert "chat" in out
+    assert "result:" not in out  # no run, no --out: nothing is kept
 
 
-@pytest.mark.usefixtures("length_scorer")
-def test_clear_errors(pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_are_kept_in_the_run_or_where_told(
+    model: str, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dispatch(["score", model, str(pairs_file), "--out", str(tmp_path / "out")]) == 0
+    told = list((tmp_path / "out").glob("*.json"))
+    run = make_run(tmp_path / "run", rounds=1)
+    inside = run / "rounds" / "0000" / "reward" / "model"
+    shutil.copytree(model, inside)
+    assert dispatch(["score", str(inside.parent), str(pairs_file)]) == 0
+    kept = list((run / "evaluations").glob("*.json"))
+    assert [path.name for path in told] == [path.name for path in kept]
+    assert str(kept[0]) in capsys.readouterr().out
+
+
+def test_clear_errors(
+    model: str, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bad = tmp_path / "nan.jsonl"
     bad.write_text('{"prompt": "p", "chosen": "nan", "rejected": "x"}\n')
     for arguments, message in (
-        (["score", "model", str(bad)], "no finite numbers"),
-        (["score", "model", str(pairs_file), "--batch-size", "0"], "--batch-size"),
-        (["score", "model", str(pairs_file), "--per-item", str(tmp_path / "no/x")], "--per-item"),
-        (["score", "model", str(tmp_path / "none.jsonl")], "none.jsonl"),
+        (["score", model, str(bad)], "no finite numbers"),
+        (["score", model, str(pairs_file), "--batch-size", "0"], "--batch-size"),
+        (["score", model, str(pairs_file), "--per-item", str(tmp_path / "no/x")], "--per-item"),
+        (["score", model, str(tmp_path / "none.jsonl")], "none.jsonl"),
+        (["score", model, str(pairs_file), "--limit", "0"], "limit"),
+        (["score", model, str(pairs_file), "--out", str(pairs_file)], "--out"),
     ):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
@@ -99,27 +123,27 @@ def test_clear_errors(pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFi
         assert message in capsys.readouterr().err
 
 
-def test_pairs_are_scored_in_parts_and_keep_their_order() -> None:
-    from irl_align.llm.data.schema import Preference
+def test_the_program_for_rewardbench_shares_the_core(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eval.rewardbench import main as rewardbench
 
-    pairs = [Preference(str(i), (), "x" * (i + 1), "x" * (2 * i)) for i in range(50)]
-    scorer = LengthScorer()
-    scored = score.score_pairs(scorer, pairs, batch_size=2)
-    assert len(scorer.calls) > 1
-    assert sum(scorer.calls) == 100
-    assert [pair.margin for pair in scored] == [float(i + 1 - 2 * i) for i in range(50)]
-
-
-def test_pairs_of_one_prompt_are_resampled_together() -> None:
-    def pair(prompt: int, right: bool) -> score.ScoredPair:
-        return score.ScoredPair("i", str(prompt), None, float(right), 0.5)
-
-    # 20 prompts, ten pairs each, all alike within a prompt: 20 observations, not 200.
-    alike = [pair(p, p % 2 == 0) for p in range(20) for _ in range(10)]
-    apart = [pair(i, i % 2 == 0) for i in range(200)]
-    wide, narrow = (score.summarise(x)["accuracy"] for x in (alike, apart))
-    assert wide["mean"] == narrow["mean"] == 0.5
-    assert wide["high"] - wide["low"] > 2.5 * (narrow["high"] - narrow["low"])
+    rows = [
+        {"prompt": f"{subset}{i}", "chosen": "xx", "rejected": "y" * (1 + i), "subset": subset}
+        for subset in ("alpacaeval-easy", "mt-bench-hard", "donotanswer", "math-prm", "hep-go")
+        for i in range(3)
+    ]
+    path = tmp_path / "bench.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["rewardbench.py", model, "--data", str(path), "--json"])
+    assert rewardbench() == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kind"] == "rewardbench"
+    assert found["metrics"]["average"]["mean"] == pytest.approx(1 / 3)
+    assert found["headline"][:2] == ["average", "section/chat"]
+    assert any("math-prm" not in note and "chat" in note for note in found["notes"])
+    assert list((tmp_path / "evaluations").glob("rewardbench-*.json"))
 
 
 def test_a_real_reward_model_folder(tmp_path: Path, pairs_file: Path) -> None:
@@ -173,4 +197,4 @@ def test_a_real_reward_model_folder(tmp_path: Path, pairs_file: Path) -> None:
                 expected = plain(**tokens).logits.item()
             assert row[f"{side}_score"] == pytest.approx(expected, abs=1e-5)
     right = sum(row["chosen_score"] > row["rejected_score"] for row in rows)
-    assert found["accuracy"]["mean"] == pytest.approx(right / len(rows))
+    assert found["metrics"]["accuracy"]["mean"] == pytest.approx(right / len(rows))

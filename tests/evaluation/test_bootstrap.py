@@ -12,6 +12,7 @@ from irl_align.evaluation.bootstrap import (
     bootstrap_difference,
     bootstrap_mean,
     bootstrap_pooled,
+    bootstrap_stratified,
     bootstrap_win_rate,
     pad_ragged,
 )
@@ -114,3 +115,19 @@ def test_the_interval_holds_the_mean_and_moves_with_the_values(
     assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
     moved = bootstrap_mean([value + shift for value in values], samples=200)
     assert moved.low == pytest.approx(found.low + shift, abs=1e-6)
+
+
+def test_strata_are_weighted_and_resample_their_own_groups() -> None:
+    """Against the normal approximation: variance is the weighted sum over strata."""
+    generator = np.random.default_rng(0)
+    first = [[float(x)] for x in generator.random(400) < 0.3]
+    second = [[float(x)] for x in generator.random(100) < 0.8]
+    found = bootstrap_stratified([first, second], [1.0, 3.0], samples=4000)
+    p, q = (np.mean([row[0] for row in rows]) for rows in (first, second))
+    assert found.mean == pytest.approx(0.25 * p + 0.75 * q)
+    spread = (0.25**2 * p * (1 - p) / 400 + 0.75**2 * q * (1 - q) / 100) ** 0.5
+    assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.06)
+    assert bootstrap_stratified([first], [2.0], seed=1).mean == pytest.approx(p)
+    for strata, weights in (([], []), ([first], [1.0, 1.0]), ([first], [0.0]), ([[]], [1.0])):
+        with pytest.raises(ValueError):
+            bootstrap_stratified(strata, weights)

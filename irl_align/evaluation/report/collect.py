@@ -19,6 +19,7 @@ from irl_align.core.provenance import config_hash
 from irl_align.core.run import DONE, FOLDERS, RECORD
 from irl_align.evaluation.bootstrap import Interval
 from irl_align.evaluation.report.status import Status, read_status
+from irl_align.evaluation.store import model_hash
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class CommittedPhase:
     seed: int | None
     digest: str | None
     size: int  # bytes
+    model_hash: str | None = None  # as in results of evaluations (store.model_hash)
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,15 @@ def _read_phase(name: str, folder: Path) -> CommittedPhase | None:
         # The same hash as a manifest's, so that a chain can be followed by eye.
         digest=config_hash(files) if files else None,
         size=sum(int(item.get("size", 0)) for item in files.values()),
+        model_hash=_model_hash(files),
     )
+
+
+def _model_hash(files: Mapping[str, Any]) -> str | None:
+    """Of the model folder inside a phase's folder, from the record alone; None without one."""
+    prefix = "model/"
+    inside = {name.removeprefix(prefix): v for name, v in files.items() if name.startswith(prefix)}
+    return model_hash(inside) if inside else None
 
 
 def _read_completions(path: Path) -> dict[str, dict[str, Any]]:

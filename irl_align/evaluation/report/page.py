@@ -15,6 +15,11 @@ from typing import Any, TypeVar
 
 from irl_align.core.files import atomic_write_text
 from irl_align.evaluation.report.collect import Estimate, RunView, Stage, collect_run
+from irl_align.evaluation.report.evaluations import (
+    evaluation_rows,
+    evaluations_html,
+    evaluations_of,
+)
 from irl_align.evaluation.report.lineage import lineage_html
 from irl_align.evaluation.report.measures import MEASURE, MEASURES, Curve, measured
 from irl_align.evaluation.report.samples import samples_html
@@ -45,21 +50,23 @@ T = TypeVar("T")
 Measured = dict[str, dict[str, Estimate]]
 
 
-def write_report(run_dir: Path | str) -> Path:
+def write_report(run_dir: Path | str, elsewhere: Sequence[Path] = ()) -> Path:
     """Write `run_dir/report.html` from what the run has committed so far; returns its path.
 
+    `elsewhere`: folders of stored evaluations beside the run's own, see `evaluations_of`.
     Works on an unfinished run and on one without hidden reward or completions. Raises UserError
     when `run_dir` is not a run or cannot be read.
     """
     path = Path(run_dir)
-    page = render_page(collect_run(path))
+    page = render_page(collect_run(path), elsewhere)
     target = path / FILE_NAME
     atomic_write_text(target, page)
     return target
 
 
-def render_page(view: RunView) -> str:
+def render_page(view: RunView, elsewhere: Sequence[Path] = ()) -> str:
     """The whole page as HTML."""
+    evaluations, problems = evaluations_of(view, elsewhere)
     curves = {measure.key: measured(view, measure.key) for measure in MEASURES}
     if curves["hidden_reward"].values:
         # The own reward model's score is a stand-in for runs without a hidden reward.
@@ -71,6 +78,12 @@ def render_page(view: RunView) -> str:
         _tiles(view, found),
         _section("curves", "Round by round", _charts(view, curves), _curves_lead(found)),
         _section("table", "All numbers", _table(view, found)),
+        _section(
+            "evaluations",
+            "Evaluations",
+            evaluations_html(evaluation_rows(view, evaluations), problems),
+            "Measured on this run's models after or beside the rounds, with 95% intervals.",
+        ),
         _section("samples", "What the models say", samples_html(view), ""),
         _section(
             "lineage",

@@ -36,8 +36,12 @@ def read_saved_dataset(source: str, folder: Path, split: str | None) -> Iterator
 
 
 def read_hub_dataset(source: str, split: str | None) -> Iterator[Row]:
-    """Rows of `org/name` or `org/name:config` on the hub, through the local cache."""
-    name, _, config = source.partition(":")
+    """Rows of `org/name` or `org/name:config` on the hub, through the local cache.
+
+    `org/name@revision` (a commit, before any `:config`) pins what may otherwise change.
+    """
+    path, _, config = source.partition(":")
+    name, _, revision = path.partition("@")
     nothing_there = f"{source}: no such file or folder"
     accepted = f"accepted are files ({FILE_TYPES}), save_to_disk folders, and hub names (org/name)"
     if name.count("/") != 1:
@@ -47,7 +51,8 @@ def read_hub_dataset(source: str, split: str | None) -> Iterator[Row]:
     reachable = not offline and _hub_answers(datasets.config.HF_ENDPOINT)
     try:
         with _cache_only(datasets, not reachable):
-            data = datasets.load_dataset(name, config or None)
+            pinned = {"revision": revision} if revision else {}
+            data = datasets.load_dataset(name, config or None, **pinned)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise UserError(f"{nothing_there}, and the hub does not give it: {error}") from error
     except Exception as error:  # the library raises anything from OSError to ValueError

@@ -22,10 +22,11 @@ MAY_IMPORT = {
     "evaluation": {"core", *DOMAINS},
     "cli": {"core", "evaluation", *DOMAINS},
 }
-# The statistics, hidden rewards and report of evaluation know core only, so that domains may use
-# them inside a run; everything else there (benchmarks, judges) stands above the domains.
+# The statistics, hidden rewards, results store and report of evaluation know core only, so that
+# domains may use them inside a run; everything else there (benchmarks, judges) stands above the
+# domains.
 GROUND_FLOOR = tuple(
-    f"irl_align.evaluation.{name}" for name in ("bootstrap", "hidden_reward", "report")
+    f"irl_align.evaluation.{name}" for name in ("bootstrap", "hidden_reward", "store", "report")
 )
 # yaml is omegaconf's own parser: its errors have to be caught.
 CORE_THIRD_PARTY = {"numpy", "torch", "omegaconf", "yaml", "irl_align"}
@@ -102,7 +103,8 @@ def test_rooms_import_only_what_they_may(name):
 
 def test_the_ground_floor_of_evaluation_knows_core_only():
     folder = PACKAGE / "evaluation"
-    files = [folder / "bootstrap.py", folder / "hidden_reward.py", *modules(folder / "report")]
+    files = [folder / f"{name}.py" for name in ("bootstrap", "hidden_reward", "store")]
+    files += modules(folder / "report")
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {imported}"
         for path in files

@@ -1,0 +1,127 @@
+"""The one place that touches lm-eval: a model, one task at a time, values of each item."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from irl_align.core.errors import UserError
+from irl_align.evaluation.leaderboard.tasks import LeaderboardTask
+
+__all__ = ["Harness", "ItemValue", "require_lm_eval", "template_folder"]
+
+
+@dataclass(frozen=True)
+class ItemValue:
+    """`value`: the task's metric on one item, in [0, 1]; `subtask`: lm-eval's name of its task."""
+
+    subtask: str
+    item: int
+    value: float
+    target: str
+    answer: str
+
+
+def require_lm_eval() -> None:
+    """UserError when lm-eval cannot be imported."""
+    try:
+        import lm_eval  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"the leaderboard needs lm-eval ({error}): pip install 'irl-align[eval]'"
+        ) from error
+
+
+def template_folder() -> Path:
+    """lm-eval's own task files."""
+    import lm_eval
+
+    return Path(str(lm_eval.__file__)).parent / "tasks"
+
+
+class Harness:
+    """A model folder in lm-eval. `batch_size` is fixed, since scores depend on it slightly."""
+
+    def __init__(
+        self,
+        model: Path,
+        *,
+        backend: str,
+        dtype: str,
+        batch_size: int,
+        chat_template: bool = False,
+        max_length: int | None = None,
+    ) -> None:
+        import torch
+
+        self.chat_template = chat_template
+        settings: dict[str, Any] = {
+            "pretrained": str(model),
+            "dtype": dtype,
+            "batch_size": batch_size,
+        }
+        if max_length is not None:
+            settings["max_length" if backend == "hf" else "max_model_len"] = max_length
+        with contextlib.redirect_stdout(sys.stderr):
+            if backend == "hf":
+                from lm_eval.models.huggingface import HFLM  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: E501  # fmt: skip
+
+                device = "cuda" if torch.cuda.is_available() else "cpu"
+                self.model: Any = HFLM(**settings, device=device)
+            else:
+                try:
+                    from lm_eval.models.vllm_causallms import VLLM  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: E501  # fmt: skip
+                except ImportError as error:
+                    raise UserError(
+                        f"--backend vllm: lm-eval cannot use vLLM here ({error}); it wants the "
+                        "GPU build, the package vllm. Take --backend hf"
+                    ) from error
+                self.model = VLLM(**settings)
+
+    def run(
+        self,
+        task: LeaderboardTask,
+        names: Sequence[str],
+        shots: int,
+        *,
+        limit: int | None,
+        tasks: Path | None,
+    ) -> list[ItemValue]:
+        """Values of the items of lm-eval's tasks `names`; `tasks`: a folder of task files."""
+        from lm_eval import simple_evaluate
+        from lm_eval.tasks import TaskManager
+
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                found = simple_evaluate(
+                    model=self.model,
+                    tasks=list(names),
+                    num_fewshot=shots,
+                    limit=limit,
+                    bootstrap_iters=0,  # intervals are ours
+                    log_samples=True,
+                    apply_chat_template=self.chat_template,
+                    fewshot_as_multiturn=self.chat_template,
+                    task_manager=TaskManager(include_path=None if tasks is None else str(tasks)),
+                )
+        except (OSError, ConnectionError) as error:
+            raise UserError(
+                f"{task.name}: lm-eval cannot load its data ({str(error).splitlines()[0]}); check "
+                f"the network, or give {task.name}.{task.split}=FILE by --data"
+            ) from error
+        return [
+            ItemValue(
+                subtask,
+                int(sample["doc_id"]),
+                float(sample[task.metric]),
+                str(sample["target"]),
+                str(sample["filtered_resps"]),
+            )
+            for subtask, samples in sorted(found["samples"].items())
+            for sample in samples
+            if sample.get("filter", "none") == task.filter
+        ]

@@ -25,9 +25,8 @@ MAY_IMPORT = {
 # The statistics, hidden rewards, results store and report of evaluation know core only, so that
 # domains may use them inside a run; everything else there (benchmarks, judges) stands above the
 # domains.
-GROUND_FLOOR = tuple(
-    f"irl_align.evaluation.{name}" for name in ("bootstrap", "hidden_reward", "store", "report")
-)
+GROUND_MODULES = ("accuracy", "bootstrap", "evaluators", "gold", "hidden_reward", "store")
+GROUND_FLOOR = tuple(f"irl_align.evaluation.{name}" for name in (*GROUND_MODULES, "report"))
 # yaml is omegaconf's own parser: its errors have to be caught.
 CORE_THIRD_PARTY = {"numpy", "torch", "omegaconf", "yaml", "irl_align"}
 # Imported where they are used, never at the top of a module: each belongs to an extra.
@@ -103,7 +102,7 @@ def test_rooms_import_only_what_they_may(name):
 
 def test_the_ground_floor_of_evaluation_knows_core_only():
     folder = PACKAGE / "evaluation"
-    files = [folder / f"{name}.py" for name in ("bootstrap", "hidden_reward", "store")]
+    files = [folder / f"{name}.py" for name in GROUND_MODULES]
     files += modules(folder / "report")
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {imported}"

@@ -12,15 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from irl_align.evaluation.bootstrap import (
-    Interval,
-    bootstrap_difference,
-    bootstrap_mean,
-    bootstrap_pooled,
-    bootstrap_win_rate,
-    pad_ragged,
-)
-from irl_align.evaluation.hidden_reward import hidden_pairs, load_hidden_reward
+from irl_align.evaluation.bootstrap import Interval
+from irl_align.evaluation.evaluators import HumanAccuracyEvaluator
+from irl_align.evaluation.gold import against, gold_agreement, mean_reward
+from irl_align.evaluation.hidden_reward import load_hidden_reward
 from irl_align.llm.config import AlignConfig
 from irl_align.llm.generation.samples import PromptSamples, read_samples, write_samples
 from irl_align.llm.jobs import PhaseJob
@@ -84,25 +79,18 @@ def _add_hidden_reward(samples: Sequence[PromptSamples], name: str) -> None:
             completion.scores["hidden_reward"] = reward(_prompt_text(item), completion.text)
 
 
-def _matrix(samples: Sequence[PromptSamples]) -> Any:
-    """[prompts, k] of hidden rewards, NaN where a prompt has fewer completions."""
-    return pad_ragged(
-        [[c.scores["hidden_reward"] for c in s.completions] for s in samples if s.completions]
-    )
+def _rewards(samples: Sequence[PromptSamples], name: str) -> dict[str, list[float]]:
+    return {s.id: [c.scores[name] for c in s.completions] for s in samples}
 
 
 def _hidden_interval(samples: Sequence[PromptSamples]) -> Interval:
-    return bootstrap_mean(_matrix(samples))
+    return mean_reward(_rewards(samples, "hidden_reward"))
 
 
 def _against(ours: Sequence[PromptSamples], theirs: Sequence[PromptSamples]) -> dict[str, float]:
     """Gain and win rate over the baseline under the hidden reward, paired by prompt."""
-    other = {s.id: s for s in theirs if s.completions}
-    both = [s for s in ours if s.completions and s.id in other]
-    first, second = _matrix(both), _matrix([other[s.id] for s in both])
-    return _interval("eval/gain_over_sft", bootstrap_difference(first, second)) | _interval(
-        "eval/win_rate_vs_sft", bootstrap_win_rate(first, second)
-    )
+    gain, wins = against(_rewards(ours, "hidden_reward"), _rewards(theirs, "hidden_reward"))
+    return _interval("eval/gain_over_sft", gain) | _interval("eval/win_rate_vs_sft", wins)
 
 
 def _measure_reward(
@@ -171,41 +159,21 @@ def _hidden_accuracy(samples: Sequence[PromptSamples]) -> dict[str, float]:
 
     Only finished completions form pairs, as in the fit; ties of the model count as wrong.
     """
-    rows = []
-    ties = 0
-    for item in samples:
-        whole = [c for c in item.completions if c.finished]
-        pairs = hidden_pairs([c.scores["hidden_reward"] for c in whole])
-        margins = [whole[a].scores["reward"] - whole[b].scores["reward"] for a, b in pairs]
-        ties += sum(m == 0 for m in margins)
-        if margins:
-            rows.append([float(m > 0) for m in margins])
-    if not rows:
+    whole = [
+        PromptSamples(s.id, s.prompt, [c for c in s.completions if c.finished]) for s in samples
+    ]
+    found = gold_agreement(_rewards(whole, "hidden_reward"), _rewards(whole, "reward"))
+    if found is None:
         return {}
-    # Every pair counts once: prompts with more pairs weigh more, prompts are resampled.
-    interval = bootstrap_pooled(rows)
-    total = sum(map(len, rows))
-    return _interval("eval/reward_accuracy", interval) | {
-        "eval/reward_pairs": float(total),
-        "eval/reward_ties": ties / total,
+    return _interval("eval/reward_accuracy", found.accuracy) | {
+        "eval/reward_pairs": float(found.pairs),
+        "eval/reward_ties": found.ties / found.pairs,
     }
 
 
 def preference_accuracy(scorer: Any, pairs: Sequence[Any]) -> dict[str, float]:
     """`eval/preference_*`: strict accuracy on (prompt, chosen, rejected) with its interval."""
-    scores = scorer.score(
-        [p.prompt for p in pairs for _ in range(2)],
-        [text for p in pairs for text in (p.chosen, p.rejected)],
-        batch_size=16,
-    )
-    chosen, rejected = scores[0::2], scores[1::2]
-    right = [float(a > b) for a, b in zip(chosen, rejected, strict=True)]
-    return _interval("eval/preference_accuracy", bootstrap_mean(right)) | {
-        "eval/preference_pairs": float(len(pairs)),
-        "eval/preference_ties": _mean(
-            [float(a == b) for a, b in zip(chosen, rejected, strict=True)]
-        ),
-    }
+    return HumanAccuracyEvaluator(pairs, lambda _: scorer).measure(scorer)
 
 
 def _kl(

@@ -11,7 +11,7 @@ answer is unbiased for the answer's KL. k1 = logratio is unbiased as well and ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,10 @@ from irl_align.llm.chat import render, render_prompt, response_tokens
 from irl_align.llm.data.schema import Message
 from irl_align.llm.policy.artefacts import PolicyRef
 
-__all__ = ["answer_logprobs", "kl_estimates"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["answer_logprobs", "answer_tokens", "kl_estimates"]
 
 
 @torch.no_grad()
@@ -36,7 +39,9 @@ def answer_logprobs(
 ) -> list[Tensor]:
     """log p of the tokens from `starts[i]` on, for each sequence; float32, natural log.
 
-    `temperature` divides the logits; 0 (greedy) has no distribution and counts as 1.
+    `temperature` divides the logits; 0 (greedy) has no distribution and counts as 1. Logits are
+    computed from the first position on that any text of a batch needs, and read one text at a
+    time: a large vocabulary costs more memory than all else.
     """
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     found: list[Tensor] = [torch.empty(0)] * len(sequences)
@@ -50,14 +55,39 @@ def answer_logprobs(
             ids[row, : len(sequences[i])] = torch.tensor(list(sequences[i]))
             mask[row, : len(sequences[i])] = 1
         ids, mask = ids.to(device), mask.to(device)
+        first = min(starts[i] for i in chunk) - 1  # token t + 1 is read at position t
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        # [B, L-1]: logprob of token t + 1 is read at position t
-        picked = logits[:, :-1].float() / (temperature or 1.0)
-        logprobs = picked.gather(-1, ids[:, 1:, None]).squeeze(-1) - picked.logsumexp(-1)
+            logits = model(
+                input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=width - first
+            ).logits  # [B, width - first, V]
         for row, i in enumerate(chunk):
-            found[i] = logprobs[row, starts[i] - 1 : len(sequences[i]) - 1].cpu()
+            start, stop = starts[i], len(sequences[i])
+            picked = logits[row, start - 1 - first : stop - 1 - first].float()
+            picked = picked / (temperature or 1.0)
+            tokens = ids[row, start:stop, None]
+            found[i] = (picked.gather(-1, tokens).squeeze(-1) - picked.logsumexp(-1)).cpu()
     return found
+
+
+def answer_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Sequence[Message],
+    response: str,
+    *,
+    finished: bool = True,
+) -> tuple[list[int], int]:
+    """Token ids of prompt and answer by the tokenizer's own template, and where the answer begins.
+
+    A finished answer ends with its end token. The answer begins at 1 or later: its first token
+    needs one before it.
+    """
+    sequence = response_tokens(tokenizer, render(tokenizer, prompt, response, finished=finished))
+    head = response_tokens(tokenizer, render_prompt(tokenizer, prompt))
+    start = 0
+    while start < min(len(head), len(sequence) - 1) and head[start] == sequence[start]:
+        start += 1
+    start = max(start, 1)
+    return _up_to_end(sequence, start, tokenizer.eos_token_id), start
 
 
 def kl_estimates(
@@ -77,13 +107,9 @@ def kl_estimates(
     tokenizer = load_tokenizer(policy.model)
     sequences, starts = [], []
     for prompt, response, whole in zip(prompts, responses, finished, strict=True):
-        sequence = response_tokens(tokenizer, render(tokenizer, prompt, response, finished=whole))
-        head = response_tokens(tokenizer, render_prompt(tokenizer, prompt))
-        at = 0
-        while at < min(len(head), len(sequence) - 1) and head[at] == sequence[at]:
-            at += 1
-        starts.append(max(at, 1))
-        sequences.append(_up_to_end(sequence, starts[-1], tokenizer.eos_token_id))
+        sequence, start = answer_tokens(tokenizer, prompt, response, finished=whole)
+        sequences.append(sequence)
+        starts.append(start)
     place = "cuda" if torch.cuda.is_available() else "cpu"
     logprobs = []
     for ref in (policy, reference):

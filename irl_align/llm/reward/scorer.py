@@ -93,9 +93,16 @@ class ConversationTokeniser:
     def __call__(
         self, prompt: Sequence[Message], response: str, *, finished: bool = True
     ) -> list[int]:
-        text = render(self.tokenizer, prompt, response, finished=finished)
-        tokens = response_tokens(self.tokenizer, text)
+        tokens = self._whole(prompt, response, finished)
         return tokens[-self.limit :] if self.limit else tokens
+
+    def too_long(self, prompt: Sequence[Message], response: str) -> bool:
+        """Whether this conversation loses its start."""
+        return self.limit is not None and len(self._whole(prompt, response, True)) > self.limit
+
+    def _whole(self, prompt: Sequence[Message], response: str, finished: bool) -> list[int]:
+        text = render(self.tokenizer, prompt, response, finished=finished)
+        return response_tokens(self.tokenizer, text)
 
 
 class ScoreReader(nn.Module):
@@ -153,12 +160,13 @@ class RewardScorer:
         bf16: bool = False,
         shared_prefix: bool = True,
         info: RewardModelInfo | None = None,
+        max_length: int | None = None,
     ) -> None:
         self.reader = ScoreReader(classifier)
         self.tokenizer = tokenizer
-        self.tokenise = ConversationTokeniser(
-            tokenizer, getattr(classifier.config, "max_position_embeddings", None)
-        )
+        positions = getattr(classifier.config, "max_position_embeddings", None)
+        limits = [limit for limit in (positions, max_length) if limit is not None]
+        self.tokenise = ConversationTokeniser(tokenizer, min(limits, default=None))
         self.bf16 = bf16
         self.shared_prefix = shared_prefix
         self.info = info
@@ -172,8 +180,12 @@ class RewardScorer:
         bf16: bool = False,
         device: str | None = None,
         shared_prefix: bool = True,
+        max_length: int | None = None,
     ) -> RewardScorer:
         """Load a folder that `AutoModelForSequenceClassification` can load.
+
+        `dtype`: of the weights. `bf16`: bfloat16 matmuls over them. `max_length`: tokens of a
+        conversation (its end is kept), by default as many as the model has positions.
 
         Raises :class:`UserError` when it is no such folder, has more than one label, lacks a chat
         template or a pad token of its own, or its template is not the one it was trained with.
@@ -198,7 +210,18 @@ class RewardScorer:
             classifier.config.pad_token_id = tokenizer.pad_token_id
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         classifier.to(place).eval()
-        return cls(classifier, tokenizer, bf16=bf16, shared_prefix=shared_prefix, info=info)
+        return cls(
+            classifier,
+            tokenizer,
+            bf16=bf16,
+            shared_prefix=shared_prefix,
+            info=info,
+            max_length=max_length,
+        )
+
+    def too_long(self, prompt: Sequence[Message], response: str) -> bool:
+        """Whether the conversation is longer than the model reads, so that its start is lost."""
+        return self.tokenise.too_long(prompt, response)
 
     @property
     def device(self) -> torch.device:

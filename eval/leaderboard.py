@@ -2,7 +2,7 @@
 
     python eval/leaderboard.py MODEL
     python eval/leaderboard.py MODEL --tasks arc_challenge,gsm8k --limit 50 \\
-        --data arc_challenge.test=arc.jsonl.gz --data gsm8k.test=test.jsonl --data gsm8k.train=t.jsonl
+        --data arc_challenge.test=arc.jsonl.gz --data gsm8k.test=t.jsonl --data gsm8k.train=u.jsonl
 
 ARC-Challenge (25 shots, acc_norm), HellaSwag (10, acc_norm), MMLU (5, mean acc of 57 subjects),
 TruthfulQA (0, mc2), Winogrande (5, acc), GSM8K (5, exact match), and their average. Data come from

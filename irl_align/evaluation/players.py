@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from irl_align.core.errors import UserError
 from irl_align.evaluation.judges.chat import CachedChat, open_chat
@@ -13,8 +13,9 @@ from irl_align.evaluation.store import ModelRecord, identify_model
 from irl_align.llm.config import SamplingConfig
 from irl_align.llm.data.schema import Message, Prompt
 from irl_align.llm.generation.base import GenerationSettings
-from irl_align.llm.generation.client import PolicySampler, resolve_backend
-from irl_align.llm.policy.artefacts import PolicyRef
+
+if TYPE_CHECKING:
+    from irl_align.llm.generation.client import PolicySampler
 
 __all__ = ["Answer", "EndpointPlayer", "Player", "PlayerOptions", "PolicyPlayer", "open_player"]
 
@@ -81,6 +82,10 @@ class PolicyPlayer:
             raise UserError(
                 f"{folder}: no such folder; give a policy's or model's folder, or a URL"
             )
+        # A model behind an address needs none of this, nor the seconds that torch takes to load.
+        from irl_align.llm.generation.client import resolve_backend
+        from irl_align.llm.policy.artefacts import PolicyRef
+
         self.policy = PolicyRef.at(folder)
         self.model = identify_model(self.policy.model, shown=str(folder))
         if options.backend == "endpoint":
@@ -117,6 +122,8 @@ class PolicyPlayer:
         seed: int,
         description: str,
     ) -> list[Answer]:
+        from irl_align.llm.generation.client import PolicySampler
+
         if self._sampler is None:
             self._sampler = PolicySampler(self.sampling)
         prompts = [Prompt(str(i), tuple(c)) for i, c in enumerate(conversations)]

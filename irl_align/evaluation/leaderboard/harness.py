@@ -29,7 +29,7 @@ class ItemValue:
 def require_lm_eval() -> None:
     """UserError when lm-eval cannot be imported."""
     try:
-        import lm_eval  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: F401
+        import lm_eval  # noqa: F401
     except ImportError as error:
         raise UserError(
             f"the leaderboard needs lm-eval ({error}): pip install 'irl-align[eval]'"
@@ -68,13 +68,13 @@ class Harness:
             settings["max_length" if backend == "hf" else "max_model_len"] = max_length
         with contextlib.redirect_stdout(sys.stderr):
             if backend == "hf":
-                from lm_eval.models.huggingface import HFLM  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: E501  # fmt: skip
+                from lm_eval.models.huggingface import HFLM
 
                 device = "cuda" if torch.cuda.is_available() else "cpu"
                 self.model: Any = HFLM(**settings, device=device)
             else:
                 try:
-                    from lm_eval.models.vllm_causallms import VLLM  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: E501  # fmt: skip
+                    from lm_eval.models.vllm_causallms import VLLM
                 except ImportError as error:
                     raise UserError(
                         f"--backend vllm: lm-eval cannot use vLLM here ({error}); it wants the "

@@ -79,16 +79,16 @@ def match_answers(
 ) -> list[tuple[SideAnswer, SideAnswer]]:
     """Pairs on the same prompt, in the order of `a`. Raises `UserError` that names the rows of
     prompts which one side lacks."""
-    sides = [{prompt_key(answer.prompt): answer for answer in side} for side in (a, b)]
-    for here, there, name, other in ((0, 1, *names), (1, 0, *reversed(names))):
-        alone = [answer for key, answer in sides[here].items() if key not in sides[there]]
+    one, two = ({prompt_key(answer.prompt): answer for answer in side} for side in (a, b))
+    for here, there, name, other in ((one, two, *names), (two, one, *names[::-1])):
+        alone = [answer for key, answer in here.items() if key not in there]
         if alone:
             rows = ", ".join(str(answer.row) for answer in alone[:5])
             raise UserError(
-                f"{name}: {len(alone)} of {len(sides[here])} prompts have no answer in {other} "
+                f"{name}: {len(alone)} of {len(here)} prompts have no answer in {other} "
                 f"(first rows: {rows}); both sides must answer the same prompts, word for word"
             )
-    return [(answer, sides[1][key]) for key, answer in sides[0].items()]
+    return [(answer, two[key]) for key, answer in one.items()]
 
 
 def sample_answers(

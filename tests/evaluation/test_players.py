@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,8 @@ from irl_align.evaluation.mt_bench import MtBenchOptions, run_mt_bench
 from irl_align.evaluation.players import PlayerOptions, PolicyPlayer
 from irl_align.evaluation.store import identify_model
 from irl_align.evaluation.win_rate import WinRateOptions, run_win_rate
+from irl_align.llm.config import SamplingConfig
+from irl_align.llm.generation import client, worker
 from irl_align.llm.models import load_tokenizer
 from irl_align.llm.reward.scorer import RewardScorer, load_classifier
 
@@ -48,6 +52,27 @@ def server(monkeypatch) -> Iterator[JudgeServer]:
     found.close()
 
 
+class InlineEngine:
+    """The generation process without the process, whose start takes longer than these tests."""
+
+    def __init__(self, sampling: SamplingConfig) -> None:
+        self.generator = worker.make_generator(sampling)
+
+    def load(self, model: Path) -> None:
+        self.generator.load(model)
+
+    def ask(self, request: dict[str, Any], progress: Any = None) -> Any:
+        return worker._obey(self.generator, request, StringIO())
+
+    def close(self) -> None:
+        self.generator.close()
+
+
+@pytest.fixture
+def inline(monkeypatch) -> None:
+    monkeypatch.setattr(client, "EngineProcess", InlineEngine)
+
+
 @pytest.fixture
 def prompts(tmp_path) -> Path:
     path = tmp_path / "prompts.jsonl"
@@ -55,7 +80,7 @@ def prompts(tmp_path) -> Path:
     return path
 
 
-def test_a_policy_against_itself_under_a_reward_model(policy, reward, prompts, tmp_path):
+def test_a_policy_against_itself_under_a_reward_model(policy, reward, prompts, tmp_path, inline):
     """Fresh draws on both sides; the outcome is what the scores in the file say."""
     options = WinRateOptions(
         str(policy),
@@ -88,7 +113,7 @@ def test_a_policy_against_itself_under_a_reward_model(policy, reward, prompts, t
     assert not result.metrics["win_rate"].excludes(0.5)
 
 
-def test_a_policy_against_a_file(policy, tmp_path):
+def test_a_policy_against_a_file(policy, tmp_path, inline):
     answers = tmp_path / "b.jsonl"
     answers.write_text(
         "".join(json.dumps({"prompt": f"say red {i}", "response": "x"}) + "\n" for i in range(3))
@@ -102,7 +127,7 @@ def test_a_policy_against_a_file(policy, tmp_path):
         run_win_rate(WinRateOptions(**(vars(options) | {"prompts": str(answers)})))
 
 
-def test_a_folder_plays_mt_bench_once(policy, server, tmp_path, monkeypatch):
+def test_a_folder_plays_mt_bench_once(policy, server, tmp_path, monkeypatch, inline):
     options = MtBenchOptions(str(policy), server.url, out=tmp_path, limit=4, player=PLAYER)
     result, _ = run_mt_bench(options)
     assert result.metrics["graded"] == 8
@@ -114,7 +139,7 @@ def test_a_folder_plays_mt_bench_once(policy, server, tmp_path, monkeypatch):
     assert len(server.requests) == asked
 
 
-def test_prompts_that_do_not_fit_are_counted(policy, server, tmp_path):
+def test_prompts_that_do_not_fit_are_counted(policy, server, tmp_path, inline):
     player = PlayerOptions(**(vars(PLAYER) | {"max_prompt_tokens": 3}))
     result, text = run_mt_bench(
         MtBenchOptions(str(policy), server.url, out=tmp_path, limit=2, player=player)

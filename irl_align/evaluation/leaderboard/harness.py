@@ -43,6 +43,10 @@ def template_folder() -> Path:
     return Path(str(lm_eval.__file__)).parent / "tasks"
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class Harness:
     """A model folder in lm-eval. `batch_size` is fixed, since scores depend on it slightly."""
 
@@ -59,6 +63,7 @@ class Harness:
         import torch
 
         self.chat_template = chat_template
+        self._stock: Any = None
         settings: dict[str, Any] = {
             "pretrained": str(model),
             "dtype": dtype,
@@ -71,7 +76,12 @@ class Harness:
                 from lm_eval.models.huggingface import HFLM
 
                 device = "cuda" if torch.cuda.is_available() else "cpu"
-                self.model: Any = HFLM(**settings, device=device)
+                try:
+                    self.model: Any = HFLM(**settings, device=device)
+                except (OSError, ValueError) as error:
+                    raise UserError(
+                        f"{model} cannot be loaded as a model folder ({_first_line(error)})"
+                    ) from error
             else:
                 try:
                     from lm_eval.models.vllm_causallms import VLLM
@@ -93,7 +103,6 @@ class Harness:
     ) -> list[ItemValue]:
         """Values of the items of lm-eval's tasks `names`; `tasks`: a folder of task files."""
         from lm_eval import simple_evaluate
-        from lm_eval.tasks import TaskManager
 
         try:
             with contextlib.redirect_stdout(sys.stderr):
@@ -106,12 +115,12 @@ class Harness:
                     log_samples=True,
                     apply_chat_template=self.chat_template,
                     fewshot_as_multiturn=self.chat_template,
-                    task_manager=TaskManager(include_path=None if tasks is None else str(tasks)),
+                    task_manager=self._manager(tasks),
                 )
-        except (OSError, ConnectionError) as error:
+        except (ConnectionError, FileNotFoundError) as error:
             raise UserError(
-                f"{task.name}: lm-eval cannot load its data ({str(error).splitlines()[0]}); check "
-                f"the network, or give {task.name}.{task.split}=FILE by --data"
+                f"{task.name}: lm-eval cannot load its data ({_first_line(error)}); check the "
+                f"network, or give {task.name}.{task.split}=FILE by --data"
             ) from error
         return [
             ItemValue(
@@ -125,3 +134,14 @@ class Harness:
             for sample in samples
             if sample.get("filter", "none") == task.filter
         ]
+
+    def _manager(self, tasks: Path | None) -> Any:
+        """lm-eval's index of tasks; reading all of its own takes long, so that is done once, and
+        not at all for task files of ours, which name their templates by path."""
+        from lm_eval.tasks import TaskManager
+
+        if tasks is not None:
+            return TaskManager(include_path=str(tasks), include_defaults=False)
+        if self._stock is None:
+            self._stock = TaskManager()
+        return self._stock

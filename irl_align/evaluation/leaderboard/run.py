@@ -75,7 +75,7 @@ def run_leaderboard(
     record = Evaluation(
         kind="leaderboard",
         model=identify_model(policy.model, shown=str(options.model)),
-        data=_data_record(data),
+        data=_data_record(data, tasks),
         settings={
             "tasks": shots,
             "local": sorted(data),
@@ -218,12 +218,13 @@ def _hashes(splits: Mapping[str, Path]) -> dict[str, str]:
     return {split: sha256_file(path) for split, path in sorted(splits.items())}
 
 
-def _data_record(data: LocalData) -> DataRecord:
-    if not data:
-        return DataRecord("the hub's data sets, as lm-eval names them")
+def _data_record(data: LocalData, tasks: Sequence[LeaderboardTask]) -> DataRecord:
+    sources = [str(path) for splits in data.values() for path in splits.values()]
+    hub = [task.name for task in tasks if task.name not in data]
+    if hub:
+        sources.append(f"hub data sets of {', '.join(hub)}, as lm-eval names them")
     hashes = {name: _hashes(splits) for name, splits in sorted(data.items())}
-    files = ", ".join(str(path) for splits in data.values() for path in splits.values())
-    return DataRecord(files, sha256=config_hash(hashes))
+    return DataRecord("; ".join(sources), sha256=config_hash(hashes) if hashes else None)
 
 
 def _notes(

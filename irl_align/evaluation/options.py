@@ -50,6 +50,11 @@ def add_player_arguments(parser: argparse.ArgumentParser, *, max_new_tokens: int
         "--model-name", metavar="NAME", help="model of a URL (default: the server's only one)"
     )
     group.add_argument(
+        "--model-key-env",
+        metavar="VARIABLE",
+        help="environment variable with a URL's key (default: none is sent)",
+    )
+    group.add_argument(
         "--no-seed", action="store_true", help="send no seeds to a URL (some servers refuse them)"
     )
     group.add_argument("--backend", choices=("auto", "vllm", "hf"), default="auto")
@@ -71,6 +76,7 @@ def player_options(arguments: argparse.Namespace) -> PlayerOptions:
     return PlayerOptions(
         max_new_tokens=arguments.max_new_tokens,
         model_name=arguments.model_name,
+        key_env=arguments.model_key_env,
         send_seed=not arguments.no_seed,
         workers=getattr(arguments, "workers", 8),
         backend=arguments.backend,

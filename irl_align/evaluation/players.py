@@ -35,11 +35,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class PlayerOptions:
-    """How answers are made. `model_name` and `send_seed` are for endpoints (some servers refuse
-    seeds), the rest below them for folders."""
+    """How answers are made. `model_name` to `workers` are for endpoints (some servers refuse seeds;
+    without `key_env` no key is sent: the judge's is nobody else's business), the rest for folders.
+    """
 
     max_new_tokens: int = 1024
     model_name: str | None = None
+    key_env: str | None = None
     send_seed: bool = True
     workers: int = 8
     backend: str = "auto"
@@ -196,7 +198,12 @@ def open_player(name: str, options: PlayerOptions, cache: Path) -> Player:
     """
     if name.startswith(("http://", "https://")):
         chat = open_chat(
-            name, options.model_name, cache, name_flag="--model-name", workers=options.workers
+            name,
+            options.model_name,
+            cache,
+            name_flag="--model-name",
+            key_env=options.key_env,
+            workers=options.workers,
         )
         return EndpointPlayer(chat, options)
     return PolicyPlayer(Path(name), options)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import permutations
 from math import sqrt
 from pathlib import Path
@@ -216,6 +217,25 @@ def test_public_forms_of_questions_and_references(tmp_path):
     questions, _ = load_questions(str(path), references=str(answers))
     assert [(q.id, q.reference) for q in questions] == [("81", None), ("111", ("1", "2"))]
     assert load_questions(str(path), without_reference=True)[0][1].reference is None
+
+
+def test_the_judges_key_is_not_shown_to_the_player(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", "sk-judge")
+    monkeypatch.setenv("PLAYER_KEY", "sk-player")
+    for player in (None, "PLAYER_KEY"):
+        server.requests.clear()
+        server.headers.clear()
+        out = tmp_path / str(player)
+        options_ = options(server, out, judge_key_env="JUDGE_KEY", limit=1)
+        run_mt_bench(replace(options_, player=PlayerOptions(key_env=player)))
+        sent = {
+            (as_player(body), headers.get("Authorization"))
+            for body, headers in zip(server.requests, server.headers, strict=True)
+        }
+        key = "Bearer sk-player" if player else None
+        assert sent == {(True, key), (False, "Bearer sk-judge")}
+        kept = [path.read_bytes() for path in out.rglob("*") if path.is_file()]
+        assert kept and not any(b"sk-" in content for content in kept)
 
 
 def test_bad_input_before_anything_is_asked(server, tmp_path):

@@ -189,7 +189,7 @@ def open_chat(
     cache: Path | None,
     *,
     name_flag: str,
-    key_env: str = "OPENAI_API_KEY",
+    key_env: str | None = "OPENAI_API_KEY",
     timeout: float = 600.0,
     workers: int = 8,
 ) -> CachedChat:

@@ -145,7 +145,9 @@ def _notes(
 ) -> list[str]:
     notes = []
     if options.questions == SMALL:
-        notes.append("16 questions of our own, not MT-Bench's 80: no figure to publish")
+        notes.append(
+            f"{len(questions)} questions of our own, not MT-Bench's 80: no figure to publish"
+        )
     elif len(questions) != 80:
         notes.append(f"{len(questions)} questions; MT-Bench has 80")
     if metrics["failed"]:

@@ -41,15 +41,15 @@ class ChatEndpoint:
     Time-outs, lost connections, answers that are cut off and the statuses that say "later" are
     tried `tries` times in all, 1, 2, 4, ... seconds apart and never more than `cap` seconds; a
     server's own Retry-After (seconds) takes the place of the pause, under the same cap. The key
-    comes from the environment variable `key_env`, is sent as a bearer token and kept nowhere.
-    Thread-safe.
+    comes from the environment variable `key_env` (None: no key), is sent as a bearer token and kept
+    nowhere. Thread-safe.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        key_env: str = "OPENAI_API_KEY",
+        key_env: str | None = "OPENAI_API_KEY",
         timeout: float = 600.0,
         tries: int = 5,
         cap: float = 30.0,
@@ -63,7 +63,7 @@ class ChatEndpoint:
             # Addresses are written into results: a key in one would be, too.
             raise UserError(
                 f"the address of {parts.hostname} holds a user name, password or query; give the "
-                f"plain URL and put the key into the environment variable {key_env}"
+                f"plain URL, and keys by the environment ({key_env or 'OPENAI_API_KEY'})"
             )
         base = url.rstrip("/").removesuffix(_PATH)
         self.base, self.url = base, base + _PATH
@@ -125,7 +125,7 @@ class ChatEndpoint:
         raise AssertionError("unreachable")
 
     def _key(self) -> str:
-        key = os.environ.get(self.key_env, "").strip()
+        key = os.environ.get(self.key_env, "").strip() if self.key_env else ""
         if not (key.isascii() and key.isprintable()):
             # The HTTP library would refuse it with a message that shows it.
             raise UserError(f"the environment variable {self.key_env} holds no key: odd characters")

@@ -12,8 +12,8 @@ from tiny import WORDS, write_tiny_model
 
 from irl_align.core.errors import UserError
 from irl_align.evaluation.leaderboard import TASKS, LeaderboardOptions, run, run_leaderboard
-from irl_align.evaluation.leaderboard.harness import ItemValue
-from irl_align.evaluation.leaderboard.local import parse_data
+from irl_align.evaluation.leaderboard.harness import Harness, ItemValue
+from irl_align.evaluation.leaderboard.local import parse_data, write_local_tasks
 from irl_align.evaluation.store import load_evaluation
 
 Rows = list[dict[str, Any]]
@@ -279,3 +279,72 @@ def test_equal_to_lm_eval_called_directly(model, tmp_path, monkeypatch):
     assert metrics["task/mmlu"].mean == pytest.approx(sum(subjects) / 2)
     assert 0 < metrics["average"] < 1, "figures that could differ"
     assert "no worked examples for arc_challenge (0 instead of 25)" in text
+
+
+def hellaswag(n: int) -> Rows:
+    return [
+        {
+            "activity_label": "Reading",
+            "ctx_a": f"A bird {i} sees a fish.",
+            "ctx_b": "the bird",
+            "endings": [f"is {w}." for w in WORDS[i : i + 4]],
+            "label": str(i % 4),
+        }
+        for i in range(n)
+    ]
+
+
+def truthfulqa(n: int) -> Rows:
+    targets = {"choices": ["red", "blue", "green"], "labels": [1, 0, 0]}
+    return [
+        {"question": f"What is {w}?", "mc1_targets": targets, "mc2_targets": targets}
+        for w in WORDS[:n]
+    ]
+
+
+def gsm8k(n: int) -> Rows:
+    return [{"question": f"{i} and 1?", "answer": f"Add.\n#### {i + 1}"} for i in range(n)]
+
+
+def test_files_of_one_task_with_different_columns(tmp_path):
+    lm_eval = pytest.importorskip("lm_eval")
+    questions = write(tmp_path / "q.jsonl", winogrande(3))
+    examples = write(tmp_path / "e.jsonl", [row | {"id": "x"} for row in winogrande(6)])
+    data = parse_data([f"winogrande.validation={questions}", f"winogrande.train={examples}"])
+    harness, task = object.__new__(Harness), TASKS["winogrande"]
+    harness.model, harness.chat_template = "dummy", False
+    templates = Path(lm_eval.__file__).parent / "tasks"
+    names = write_local_tasks(task, data["winogrande"], templates, tmp_path)
+    with pytest.raises(UserError, match=r"winogrande: its data cannot be read .* same columns"):
+        harness.run(task, names, 5, limit=2, tasks=tmp_path)
+
+
+@pytest.mark.parametrize("shots", [False, True])
+def test_every_template_takes_local_files(tmp_path, shots):
+    """lm-eval's model that knows nothing, on all six tasks: no network, every item answered."""
+    lm_eval = pytest.importorskip("lm_eval")
+    rows = {
+        "arc_challenge": arc,
+        "hellaswag": hellaswag,
+        "mmlu": mmlu,
+        "truthfulqa_mc2": truthfulqa,
+        "winogrande": winogrande,
+        "gsm8k": gsm8k,
+    }
+    harness = object.__new__(Harness)
+    harness.model, harness.chat_template = "dummy", False
+    for name, make in rows.items():
+        task, folder = TASKS[name], tmp_path / name
+        folder.mkdir()
+        given = [f"{name}.{task.split}={write(folder / 'questions.jsonl', make(3))}"]
+        if shots and task.shot_split is not None:
+            examples = make(6) * 5  # lm-eval leaves out those that are the question itself
+            given.append(f"{name}.{task.shot_split}={write(folder / 'examples.jsonl', examples)}")
+        data = parse_data(given)
+        templates = Path(lm_eval.__file__).parent / "tasks"
+        names = write_local_tasks(task, data[name], templates, folder)
+        wanted = run._shots(task, data)
+        assert wanted == (task.shots if shots else 0)
+        items = harness.run(task, names, wanted, limit=2, tasks=folder)
+        assert len(items) == 2 * len(names)
+        assert all(0.0 <= item.value <= 1.0 for item in items)

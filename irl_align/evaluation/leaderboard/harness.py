@@ -43,7 +43,7 @@ def template_folder() -> Path:
     return Path(str(lm_eval.__file__)).parent / "tasks"
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -121,6 +121,14 @@ class Harness:
             raise UserError(
                 f"{task.name}: lm-eval cannot load its data ({_first_line(error)}); check the "
                 f"network, or give {task.name}.{task.split}=FILE by --data"
+            ) from error
+        except Exception as error:
+            if type(error).__name__ != "DatasetGenerationError":
+                raise
+            reason = _first_line(error.__cause__ or error)
+            raise UserError(
+                f"{task.name}: its data cannot be read together ({reason}); give all rows of all "
+                "its files the same columns"
             ) from error
         return [
             ItemValue(

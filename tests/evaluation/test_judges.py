@@ -100,14 +100,14 @@ def test_the_four_prompts_show_what_their_protocol_says():
         (n, bool(r)): grade_messages(turns[:n], r) for n in (1, 2) for r in (None, ["right", "yes"])
     }
     assert len({m[0]["content"] for m in seen.values()}) == 4
-    for (n, reference), (system, user) in seen.items():
+    for (n, reference), (_, user) in seen.items():
         text = user["content"]
-        assert "[[5]]" in system["content"]
+        assert text.endswith("[[5]]"), "what to write comes last"
         assert ("second?" in text and "two" in text) == (n == 2)
         assert "first?" in text and "one" in text
         assert ("right" in text) == reference
         assert ("yes" in text) == (reference and n == 2)
-    system, user = compare_messages(PROMPT, "red", "blue")
+    _, user = compare_messages(PROMPT, "red", "blue")
     assert user["content"].index("red") < user["content"].index("blue")
     conversation = [*PROMPT, {"role": "assistant", "content": "red"}, *PROMPT]
     assert "ASSISTANT: red" in compare_messages(conversation, "x", "y")[1]["content"]

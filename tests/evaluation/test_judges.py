@@ -102,7 +102,8 @@ def test_the_four_prompts_show_what_their_protocol_says():
     assert len({m[0]["content"] for m in seen.values()}) == 4
     for (n, reference), (_, user) in seen.items():
         text = user["content"]
-        assert text.endswith("[[5]]"), "what to write comes last"
+        assert "[[N]]" in text.split(">>>")[-1], "what to write comes last"
+        assert parse_score(text).failure == "none", "a judge that repeats its orders has no score"
         assert ("second?" in text and "two" in text) == (n == 2)
         assert "first?" in text and "one" in text
         assert ("right" in text) == reference

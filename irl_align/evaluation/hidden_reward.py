@@ -20,28 +20,29 @@ __all__ = ["HiddenReward", "hidden_pairs", "load_hidden_reward"]
 HiddenReward = Callable[[str, str], float]
 
 
-def _vader() -> HiddenReward:
+def _vader(key: str) -> HiddenReward:
     try:
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
     except ImportError as error:
         raise UserError(
-            "evaluation.hidden_reward=vader needs vaderSentiment: pip install 'irl-align[eval]'"
+            f"{key}=vader needs vaderSentiment: pip install 'irl-align[eval]'"
         ) from error
     analyser: Any = SentimentIntensityAnalyzer()
     return lambda prompt, response: float(analyser.polarity_scores(response)["compound"])
 
 
-def load_hidden_reward(name: str) -> HiddenReward:
-    """`vader` or `module:function`; clear error when it cannot be imported."""
+def load_hidden_reward(name: str, key: str = "evaluation.hidden_reward") -> HiddenReward:
+    """`vader` or `module:function`; clear error naming the setting `key` when it cannot be
+    imported."""
     if name == "vader":
-        return _vader()
+        return _vader(key)
     module, _, function = name.partition(":")
     if not function:
-        raise UserError(f"evaluation.hidden_reward={name!r}: expected vader or module:function")
+        raise UserError(f"{key}={name!r}: expected vader or module:function")
     try:
         found: HiddenReward = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"evaluation.hidden_reward={name!r} cannot be imported: {error}") from error
+        raise UserError(f"{key}={name!r} cannot be imported: {error}") from error
     return found
 
 

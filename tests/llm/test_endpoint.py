@@ -12,7 +12,7 @@ import pytest
 
 from irl_align.core.errors import UserError
 from irl_align.llm.config import SamplingConfig
-from irl_align.llm.generation import endpoint
+from irl_align.llm.generation import chat_endpoint
 from irl_align.llm.generation.base import GenerationSettings, PromptTooLong
 from irl_align.llm.generation.endpoint import EndpointGenerator
 
@@ -76,7 +76,7 @@ def server(monkeypatch) -> Iterator[Server]:
 def waits(monkeypatch) -> list[float]:
     """The pauses between tries, taken as read."""
     found: list[float] = []
-    monkeypatch.setattr(endpoint.time, "sleep", found.append)
+    monkeypatch.setattr(chat_endpoint.time, "sleep", found.append)
     return found
 
 

@@ -6,11 +6,6 @@ the logprob probe does not apply and lengths are the server's own counts.
 
 from __future__ import annotations
 
-import json
-import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,12 +15,10 @@ from irl_align.core.errors import UserError
 from irl_align.llm.config import SamplingConfig
 from irl_align.llm.data.schema import Message
 from irl_align.llm.generation.base import GenerationSettings, Progress, PromptTooLong
+from irl_align.llm.generation.chat_endpoint import ChatEndpoint, EndpointError
 from irl_align.llm.generation.samples import Completion
 
 __all__ = ["EndpointGenerator"]
-
-_RETRIES = 5
-_PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
 
 
 class EndpointGenerator:
@@ -34,9 +27,10 @@ class EndpointGenerator:
     def __init__(self, sampling: SamplingConfig, *, timeout: float = 600.0) -> None:
         if not sampling.endpoint:
             raise UserError("sampling.backend=endpoint needs sampling.endpoint (a base URL)")
-        self.sampling, self.timeout = sampling, timeout
-        base = sampling.endpoint.rstrip("/")
-        self.url = base if base.endswith("/chat/completions") else base + "/chat/completions"
+        self.sampling = sampling
+        self.server = ChatEndpoint(
+            sampling.endpoint, key_env=sampling.endpoint_key_env, timeout=timeout
+        )
 
     def load(self, model: Path) -> None:
         """The endpoint keeps the model that it has."""
@@ -89,35 +83,18 @@ class EndpointGenerator:
             reasons = ["stop" if c.get("finish_reason") == "stop" else "length" for c in choices]
         except (TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
             raise UserError(
-                f"{self.url} gave no chat completions: {str(answer)[:200]}; is it the base URL of "
-                "an OpenAI-compatible server?"
+                f"{self.server.url} gave no chat completions: {str(answer)[:200]}; is it the base "
+                "URL of an OpenAI-compatible server?"
             ) from error
         return [Completion(t, r, counted) for t, r in zip(texts, reasons, strict=True)]
 
     def _post(self, body: dict[str, Any]) -> Any:
-        headers = {"Content-Type": "application/json"}
-        key = os.environ.get(self.sampling.endpoint_key_env)
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        data = json.dumps(body).encode()
-        for attempt in range(_RETRIES):
-            try:
-                request = urllib.request.Request(self.url, data=data, headers=headers)
-                with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                    return json.loads(response.read())
-            except urllib.error.HTTPError as error:
-                detail = error.read().decode("utf-8", "replace")[:300]
-                if error.code == 400 and "context length" in detail:
-                    return PromptTooLong(detail)
-                if error.code not in _PASSING or attempt + 1 == _RETRIES:
-                    raise UserError(f"{self.url} answered {error.code}: {detail}") from error
-            except (urllib.error.URLError, TimeoutError, ValueError) as error:
-                if attempt + 1 == _RETRIES:
-                    raise UserError(
-                        f"{self.url} cannot be reached ({error}); is the server running?"
-                    ) from error
-            time.sleep(min(2.0**attempt, 30.0))
-        raise AssertionError("unreachable")
+        try:
+            return self.server.post(body)
+        except EndpointError as error:
+            if error.trouble == "too_long":
+                return PromptTooLong(error)
+            raise
 
     def logprobs(self, token_ids: Sequence[int]) -> list[float]:
         raise UserError("an endpoint gives no log probabilities of given tokens")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irl_align.core.errors import UserError
 
 if TYPE_CHECKING:
+    from irl_align.evaluation.rewards.scorers import Subject
     from irl_align.evaluation.rewards.trial import Trial
 
-__all__ = ["add_options", "check_parent", "render", "trial_of"]
+__all__ = ["add_options", "check_parent", "render", "trial_of", "trial_of_judge"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -63,10 +65,7 @@ def trial_of(options: argparse.Namespace, source: str, *, always_store: bool) ->
     Results go to --out, else into the run that MODEL belongs to; elsewhere to ./evaluations when
     `always_store`, else nowhere. Everything that can be wrong is told before weights are loaded.
     """
-    from irl_align.evaluation.rewards.items import load_items
     from irl_align.evaluation.rewards.scorers import ScorerSettings, prepare_scorer
-    from irl_align.evaluation.rewards.trial import run_trial
-    from irl_align.evaluation.store import DataRecord, evaluation_folder, run_of
 
     settings = ScorerSettings(
         model=options.model,
@@ -84,12 +83,55 @@ def trial_of(options: argparse.Namespace, source: str, *, always_store: bool) ->
         batch_size=options.batch_size,
     )
     settings.check()
+    return _trial(options, source, lambda: prepare_scorer(settings), always_store=always_store)
+
+
+def trial_of_judge(options: argparse.Namespace, source: str) -> Trial:
+    """The same for the judge at `options.judge` (see `add_judge_arguments`), which is shown two
+    responses; its answers are kept beside the result and never asked for twice."""
+    from irl_align.evaluation.judges import PairwiseJudge, open_chat
+    from irl_align.evaluation.rewards.judging import judge_subject
+    from irl_align.evaluation.store import evaluation_folder
+
+    def subject() -> Subject:
+        chat = open_chat(
+            options.judge,
+            options.judge_model,
+            evaluation_folder(None, options.out) / "requests",
+            name_flag="--judge-model",
+            key_env=options.judge_key_env,
+            timeout=options.judge_timeout,
+            workers=options.workers,
+        )
+        judge = PairwiseJudge(chat, max_tokens=options.judge_max_tokens)
+        return judge_subject(
+            judge,
+            judge.record(),
+            seed=options.seed,
+            both_orders=options.both_orders,
+            workers=options.workers,
+        )
+
+    return _trial(options, source, subject, always_store=True)
+
+
+def _trial(
+    options: argparse.Namespace,
+    source: str,
+    prepare: Callable[[], Subject],
+    *,
+    always_store: bool,
+) -> Trial:
+    from irl_align.evaluation.rewards.items import load_items
+    from irl_align.evaluation.rewards.trial import run_trial
+    from irl_align.evaluation.store import DataRecord, evaluation_folder, run_of
+
     items, report = load_items(
         source, split=options.split, limit=options.limit, on_bad_rows=options.on_bad_rows
     )
     # Libraries log on stdout while they are imported (DeepSpeed does): it belongs to the result.
     with contextlib.redirect_stdout(sys.stderr):
-        subject = prepare_scorer(settings)
+        subject = prepare()
         folder = None
         if options.out is not None or always_store or run_of(subject.folder or Path()):
             folder = evaluation_folder(subject.folder, options.out)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from judge_server import JudgeServer, chat
 
 EVAL = Path(__file__).parents[2] / "eval"
 
@@ -27,7 +28,7 @@ def answers(tmp_path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("program", ["mt_bench", "win_rate", "leaderboard"])
+@pytest.mark.parametrize("program", ["mt_bench", "win_rate", "leaderboard", "rewardbench"])
 def test_help(program, monkeypatch, capsys):
     assert call(monkeypatch, program, "--help") == 0
     assert f"eval/{program}.py" in capsys.readouterr().out
@@ -44,9 +45,52 @@ def test_win_rate(monkeypatch, capsys, tmp_path, answers):
     assert json.loads(result.read_text())["judge"] == {"rule": "length"}
 
 
+def test_rewardbench_of_a_judge(monkeypatch, capsys, tmp_path):
+    """It is right three times of four, whatever stands first, and then has no verdict."""
+    chosen = ["good", "good", "good", "bad", "odd"]
+    rejected = ["bad", "bad", "bad", "good", "other"]
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": f"p{i}", "chosen": c, "rejected": r}
+        for i, (c, r) in enumerate(zip(chosen, rejected, strict=True))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def answer(body, number):
+        shown = body["messages"][-1]["content"]
+        if "odd" in shown:
+            return 200, chat("I would rather not say.")
+        return 200, chat("[[A]]" if shown.index("good") < shown.index("bad") else "[[B]]")
+
+    server = JudgeServer(answer)
+    try:
+        options = (
+            "--judge",
+            server.url,
+            "--data",
+            path,
+            "--out",
+            tmp_path / "out",
+            "--both-orders",
+        )
+        assert call(monkeypatch, "rewardbench", *options) == 0
+        assert len(server.requests) == 10
+        text = capsys.readouterr().out
+        assert "accuracy  0.750" in text and "1 answers of the judge were unreadable" in text
+        (result,) = out.glob("preferences-*.json")
+        found = json.loads(result.read_text())
+        assert found["judge"]["model"] == "judge" and found["settings"]["both_orders"] is True
+        assert call(monkeypatch, "rewardbench", *options) == 0
+        assert len(server.requests) == 10  # nothing is asked twice
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
+        ("rewardbench", ("--data", "x"), "give either MODEL or --judge URL"),
+        ("rewardbench", ("MODEL", "--judge", "x"), "give either MODEL or --judge URL"),
         ("win_rate", ("a.jsonl", "a.jsonl"), "give one of --judge URL"),
         ("win_rate", ("a.jsonl", "b.jsonl", "--rule", "length"), "b.jsonl: no such file"),
         ("mt_bench", ("MODEL", "--judge", "nowhere"), "'nowhere' is no address of a server"),

@@ -10,26 +10,15 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, Protocol
+from typing import Any
 
+from irl_align.evaluation.judges.pairwise import Comparer, Verdict
 from irl_align.evaluation.rewards.grading import Grade
 from irl_align.evaluation.rewards.items import Item
 from irl_align.evaluation.rewards.scorers import Subject
 from irl_align.evaluation.store import ModelRecord
-from irl_align.llm.data.schema import Message
 
-__all__ = ["Judge", "JudgeGrader", "Verdict", "judge_subject"]
-
-Verdict = Literal["a", "b", "tie"]
-
-
-class Judge(Protocol):
-    """Compares two responses to a prompt; None when its answer cannot be read.
-
-    Called from several threads at once when the grader has several workers.
-    """
-
-    def compare(self, prompt: Sequence[Message], a: str, b: str) -> Verdict | None: ...
+__all__ = ["JudgeGrader", "judge_subject"]
 
 
 class JudgeGrader:
@@ -39,11 +28,11 @@ class JudgeGrader:
         seed: of the placement.
         both_orders: ask each comparison twice, with the places exchanged, and average; one
             unreadable answer makes the comparison unreadable.
-        workers: questions at the same time.
+        workers: questions at the same time; the judge is then called from several threads.
     """
 
     def __init__(
-        self, judge: Judge, *, seed: int = 0, both_orders: bool = False, workers: int = 1
+        self, judge: Comparer, *, seed: int = 0, both_orders: bool = False, workers: int = 1
     ) -> None:
         self.judge, self.seed, self.both_orders, self.workers = judge, seed, both_orders, workers
 
@@ -80,7 +69,7 @@ class JudgeGrader:
 
 
 def judge_subject(
-    judge: Judge,
+    judge: Comparer,
     record: Mapping[str, Any],
     *,
     seed: int = 0,

@@ -77,7 +77,7 @@ def test_rewardbench_of_a_judge(monkeypatch, capsys, tmp_path):
         assert len(server.requests) == 10
         text = capsys.readouterr().out
         assert "accuracy  0.750" in text and "1 answers of the judge were unreadable" in text
-        (result,) = out.glob("preferences-*.json")
+        (result,) = (tmp_path / "out").glob("preferences-*.json")
         found = json.loads(result.read_text())
         assert found["judge"]["model"] == "judge" and found["settings"]["both_orders"] is True
         assert call(monkeypatch, "rewardbench", *options) == 0

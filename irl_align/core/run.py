@@ -7,35 +7,28 @@
     rounds/0000/{samples,reward,policy,evaluation}/   each with phase.json
     rounds/0000/{metrics.json,manifest.json,DONE}
 
-A phase writes into ``rounds/0000/.samples.partial/``; the commit adds phase.json (metrics and the
-hash of every file), syncs and renames. A partial folder is what a crash left: it is removed when
-the phase begins again. So the same command can be killed anywhere and run again.
+How a folder appears whole or not at all: `core.committed`. So the same command can be killed
+anywhere and run again.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, cast
+from typing import Any, NoReturn, Self
 
+from irl_align.core.committed import begin, commit, read_json, record_of, verify
 from irl_align.core.config import read_yaml, save_config
 from irl_align.core.errors import UserError
-from irl_align.core.files import (
-    atomic_write_json,
-    atomic_write_text,
-    commit_folder,
-    sha256_file,
-    sha256_tree,
-    to_json,
-)
+from irl_align.core.files import atomic_write_json, atomic_write_text
 from irl_align.core.history import MetricsLog
 from irl_align.core.lock import FolderLock
 from irl_align.core.protocols import Metrics, Phase
 from irl_align.core.provenance import git_revision, versions
+from irl_align.core.same_config import check_same_config, json_like
 
 FOLDERS: dict[Phase, str] = {
     "sample": "samples",
@@ -43,7 +36,6 @@ FOLDERS: dict[Phase, str] = {
     "policy": "policy",
     "evaluate": "evaluation",
 }
-RECORD = "phase.json"
 DONE = "DONE"
 
 
@@ -83,7 +75,7 @@ class RunDirectory:
 
     def _open_locked(self, config: Mapping[str, Any], free_keys: Sequence[str]) -> None:
         saved = self.path / "config.yaml"
-        plain = _json_like(config)
+        plain = json_like(config)
         start = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "versions": versions(),
@@ -91,7 +83,7 @@ class RunDirectory:
         }
         if saved.exists():
             self.resumed = True
-            _check_same_config(saved, read_yaml(saved), plain, free_keys)
+            check_same_config(saved, read_yaml(saved), plain, free_keys)
             info = self.info()
             info["starts"] = [*info.get("starts", []), start]
         else:
@@ -120,7 +112,7 @@ class RunDirectory:
         """
         saved = self.path / "config.yaml"
         if saved.exists():
-            _check_same_config(saved, read_yaml(saved), _json_like(config), free_keys)
+            check_same_config(saved, read_yaml(saved), json_like(config), free_keys)
 
     @classmethod
     def read(cls, path: Path | str) -> RunDirectory:
@@ -157,13 +149,14 @@ class RunDirectory:
 
     def info(self) -> dict[str, Any]:
         """run.json: ``starts``, each with time, versions and git revision."""
-        return _read_json(self.path / "run.json") if (self.path / "run.json").exists() else {}
+        return read_json(self.path / "run.json") if (self.path / "run.json").exists() else {}
 
     # Phases of a round
 
     def begin_phase(self, round: int, phase: Phase) -> Path:
         """An empty folder for a phase to write into; what a crash left of it is removed."""
-        return self._begin(self.phase_folder(round, phase))
+        self._check_open()
+        return begin(self.phase_folder(round, phase))
 
     def commit_phase(
         self,
@@ -176,7 +169,8 @@ class RunDirectory:
     ) -> Path:
         """Make the phase's partial folder final; returns the folder under its final name."""
         record = {"round": round, "phase": phase, "seed": seed, "seconds": seconds}
-        return self._commit(self.phase_folder(round, phase), record, metrics, extra)
+        self._check_open()
+        return commit(self.phase_folder(round, phase), record, metrics, extra)
 
     def discard_phase(self, round: int, phase: Phase) -> None:
         """Remove a committed phase of an unfinished round, to do it again."""
@@ -206,7 +200,8 @@ class RunDirectory:
 
     def begin_setup(self, name: str) -> Path:
         """As :meth:`begin_phase`, for work that comes before the rounds."""
-        return self._begin(self.setup_folder(name))
+        self._check_open()
+        return begin(self.setup_folder(name))
 
     def commit_setup(
         self,
@@ -217,7 +212,8 @@ class RunDirectory:
         extra: Mapping[str, Any] | None = None,
     ) -> Path:
         record = {"phase": name, "seed": seed, "seconds": seconds}
-        return self._commit(self.setup_folder(name), record, metrics, extra)
+        self._check_open()
+        return commit(self.setup_folder(name), record, metrics, extra)
 
     def setup_done(self, name: str) -> bool:
         return self.setup_folder(name).is_dir()
@@ -264,10 +260,10 @@ class RunDirectory:
         return committed[-1] + 1 if committed else 0
 
     def metrics(self, round: int) -> dict[str, float]:
-        return _read_json(self.round_folder(round) / "metrics.json")
+        return read_json(self.round_folder(round) / "metrics.json")
 
     def manifest(self, round: int) -> dict[str, Any]:
-        return _read_json(self.round_folder(round) / "manifest.json")
+        return read_json(self.round_folder(round) / "manifest.json")
 
     def discard_unfinished(self, first: int) -> None:
         """Remove uncommitted rounds from ``first`` on: leftovers of a lineage not continued."""
@@ -301,55 +297,11 @@ class RunDirectory:
 
     # What phases and set-up share
 
-    def _begin(self, final: Path) -> Path:
-        self._check_open()
-        if final.exists():
-            raise FileExistsError(f"{final} is committed already")
-        partial = _partial(final)
-        if partial.exists():
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True)
-        return partial
-
-    def _commit(
-        self, final: Path, record: dict[str, Any], metrics: Metrics, extra: Mapping[str, Any] | None
-    ) -> Path:
-        self._check_open()
-        partial = _partial(final)
-        record = {
-            **record,
-            "metrics": dict(metrics),
-            **(extra or {}),
-            "files": sha256_tree(partial),
-        }
-        atomic_write_json(partial / RECORD, record)
-        commit_folder(partial, final)
-        return final
-
     def _record(self, folder: Path) -> dict[str, Any]:
-        try:
-            record = _read_json(folder / RECORD)
-        except UserError as error:
-            raise UserError(f"{error}; {self._mend(folder)}") from None
-        if not {"metrics", "files"} <= record.keys():
-            raise UserError(f"{folder / RECORD} is damaged; {self._mend(folder)}")
-        return record
+        return record_of(folder, self._mend(folder))
 
     def _verify(self, folder: Path) -> None:
-        for name, expected in self._record(folder)["files"].items():
-            path = folder / name
-            if not path.is_file():
-                raise UserError(f"{path} is missing; {self._mend(folder)}")
-            size = path.stat().st_size
-            if size != expected["size"]:
-                raise UserError(
-                    f"{path} is damaged: {size} bytes, {expected['size']} were written; "
-                    f"{self._mend(folder)}"
-                )
-            if sha256_file(path) != expected["sha256"]:
-                raise UserError(
-                    f"{path} is damaged: its content is not what was written; {self._mend(folder)}"
-                )
+        verify(folder, self._mend(folder))
 
     def _mend(self, folder: Path) -> str:
         if folder.parent.parent == self.path / "rounds":
@@ -359,59 +311,6 @@ class RunDirectory:
     def _check_open(self) -> None:
         if self._lock is None:
             raise RuntimeError(f"{self.path} is not open for writing; call open() first")
-
-
-def _partial(final: Path) -> Path:
-    return final.with_name(f".{final.name}.partial")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: it holds no mapping")
-    return cast(dict[str, Any], content)
-
-
-def _json_like(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration as it reads back from YAML: lists for tuples, text for paths."""
-    return cast(dict[str, Any], json.loads(to_json(config)))
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
-        flat: dict[str, Any] = {}
-        for key, inner in value.items():
-            flat |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-        return flat
-    return {prefix: value}
-
-
-def _check_same_config(
-    path: Path, saved: Mapping[str, Any], now: Mapping[str, Any], free_keys: Sequence[str]
-) -> None:
-    before, after = _flat(saved), _flat(now)
-    absent = object()
-    different = [
-        key
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key, absent) != after.get(key, absent)
-        and not any(key == free or key.startswith(f"{free}.") for free in free_keys)
-    ]
-    if different:
-        lines = "".join(
-            f"\n  {key}: {before.get(key, 'not set')!r} in the run, "
-            f"{after.get(key, 'not set')!r} now"
-            for key in different
-        )
-        raise UserError(
-            f"{path}: the run was started with another configuration:{lines}\n"
-            "choose a new run_dir, or go back to the values of the run"
-        )
 
 
 def _unwritable(path: Path, error: OSError) -> NoReturn:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import irl_align.core.run as run_module
+from irl_align.core import committed
+from irl_align.core.errors import UserError
 from irl_align.core.run import RunDirectory
 
 PHASES = ("sample", "reward", "policy", "evaluate")
@@ -31,7 +32,7 @@ def test_killed_in_the_middle_of_a_phase(toy, tools, whole, tmp_path, phase):
 @pytest.mark.parametrize("moment", ["before the rename", "after the rename"])
 def test_killed_in_the_commit_of_a_phase(toy, tools, whole, tmp_path, phase, moment):
     def work():
-        real = run_module.commit_folder
+        real = committed.commit_folder
 
         def commit(partial, final):
             hit = final == RunDirectory(tmp_path / "run").phase_folder(1, phase)
@@ -41,7 +42,7 @@ def test_killed_in_the_commit_of_a_phase(toy, tools, whole, tmp_path, phase, mom
             if hit:
                 tools.kill_me()
 
-        run_module.commit_folder = commit
+        committed.commit_folder = commit
         tools.train(tmp_path / "run", toy())
 
     assert tools.in_killed_process(work) == -9
@@ -115,7 +116,7 @@ train(Path({run!r}), Toy(at))
 
 def test_a_program_killed_from_outside(toy, tools, whole, tmp_path):
     program = PROGRAM.format(tests=str(Path(__file__).parent), run=str(tmp_path / "run"))
-    root = str(Path(run_module.__file__).parents[2])
+    root = str(Path(committed.__file__).parents[2])
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
@@ -125,7 +126,7 @@ def test_a_program_killed_from_outside(toy, tools, whole, tmp_path):
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "midway\n"
-        with pytest.raises(run_module.UserError, match=f"in use by process {process.pid}"):
+        with pytest.raises(UserError, match=f"in use by process {process.pid}"):
             RunDirectory(tmp_path / "run").open({"rounds": 3, "seed": 7})
     finally:
         process.send_signal(signal.SIGKILL)
@@ -149,7 +150,7 @@ def test_the_lock_of_a_killed_run_is_not_kept_by_its_children(tmp_path):
         os._exit(0)
     child = int(os.read(read_end, 20))
     try:
-        with pytest.raises(run_module.UserError, match=f"in use by process {parent}"):
+        with pytest.raises(UserError, match=f"in use by process {parent}"):
             RunDirectory(tmp_path / "run").open({})
         os.kill(parent, signal.SIGKILL)
         os.waitpid(parent, 0)

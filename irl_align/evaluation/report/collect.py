@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from irl_align.core.committed import RECORD
 from irl_align.core.config import read_yaml
 from irl_align.core.errors import UserError
 from irl_align.core.provenance import config_hash
-from irl_align.core.committed import RECORD
 from irl_align.core.run import DONE, FOLDERS
 from irl_align.evaluation.bootstrap import Interval
 from irl_align.evaluation.report.status import Status, read_status

@@ -102,6 +102,20 @@ class ReplayBuffer:
         self._pointer = 0
         self._size = 0
 
+    @classmethod
+    def of(cls, trajectories: Trajectories, absorbing_transitions: int = 0) -> ReplayBuffer:
+        """All steps of `trajectories`, as a replay would keep them: with the same transitions
+        behind an early end, so that they do not tell demonstrations from the agent (DAC)."""
+        ends = sum(trajectory.terminated for trajectory in trajectories)
+        buffer = cls(
+            trajectories.total_steps + ends * absorbing_transitions,
+            trajectories.observation_dim,
+            trajectories.action_dim,
+            absorbing_transitions=absorbing_transitions,
+        )
+        buffer.extend(trajectories)
+        return buffer
+
     def __len__(self) -> int:
         return self._size
 
@@ -192,6 +206,10 @@ class ReplayBuffer:
     def rows(self, index: Tensor) -> Tensor:
         """Packed rows [M, width] at `index` [M]."""
         return self._rows.index_select(0, index)
+
+    def all_rows(self) -> Tensor:
+        """Every row, oldest first [M, width]."""
+        return self.rows(self.latest_index(len(self)))
 
     def latest_index(self, count: int) -> Tensor:
         """Where the last `count` rows stand (fewer when there are fewer), oldest first."""

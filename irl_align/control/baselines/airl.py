@@ -36,7 +36,6 @@ from irl_align.control.baselines.discriminator import (
     ClassifierConfig,
     Discriminator,
     DiscriminatorCodec,
-    filled,
     fit_discriminator,
 )
 from irl_align.control.baselines.off_policy import EpisodesConfig, Improvement, Past, ReplaySampler
@@ -209,7 +208,7 @@ def airl(
         demonstrations = here.demonstrations(config.demonstrations)
         learner = here.learner(remember=config.round.episodes)
         reward = ShapedReward(here.spaces, config)
-        expert = filled(demonstrations.trajectories, learner.buffer.absorbing_transitions)
+        expert = ReplayBuffer.of(demonstrations.trajectories, learner.buffer.absorbing_transitions)
         verbs = Verbs(
             sampler=ReplaySampler(here.collector),
             reward=AdversarialStep(expert, config),

@@ -13,26 +13,8 @@ from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.rollouts import Collector
 from irl_align.control.sac.learner import Learner
 from irl_align.control.sac.training import train
-from irl_align.control.trajectories import Trajectories
 from irl_align.core.protocols import Metrics, PhaseContext
 from irl_align.core.seeding import derive_seed
-
-
-def demonstrated_rows(trajectories: Trajectories, absorbing_transitions: int = 0) -> Tensor:
-    """[M, width]: every step, as a replay buffer would hold it.
-
-    With `absorbing_transitions` an early end leads to the absorbing state, and so many transitions
-    from there to itself follow, as in the agent's replay.
-    """
-    ends = sum(trajectory.terminated for trajectory in trajectories)
-    buffer = ReplayBuffer(
-        trajectories.total_steps + ends * absorbing_transitions,
-        trajectories.observation_dim,
-        trajectories.action_dim,
-        absorbing_transitions=absorbing_transitions,
-    )
-    buffer.extend(trajectories)
-    return buffer.rows(buffer.latest_index(len(buffer)))
 
 
 class HalfDemonstrations:

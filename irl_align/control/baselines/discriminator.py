@@ -24,7 +24,6 @@ from torch.nn.functional import softplus
 from irl_align.control.buffers import Batch, ReplayBuffer
 from irl_align.control.networks.rewards import RewardNet, load_reward, save_reward
 from irl_align.control.sac.compiling import threads_for
-from irl_align.control.trajectories import Trajectories
 from irl_align.core.checks import choice, not_negative, positive
 from irl_align.core.errors import UserError
 from irl_align.core.files import atomic_open
@@ -34,7 +33,6 @@ __all__ = [
     "Discriminator",
     "DiscriminatorCodec",
     "drawn",
-    "filled",
     "fit_discriminator",
 ]
 
@@ -142,19 +140,6 @@ class DiscriminatorCodec:
     def load(self, folder: Path, /) -> Discriminator:
         self.discriminator.load(folder)
         return self.discriminator
-
-
-def filled(trajectories: Trajectories, absorbing_transitions: int = 0) -> ReplayBuffer:
-    """All steps of `trajectories` as a replay keeps them: with the same transitions behind an
-    early end, so that demonstrations and agent cannot be told apart by these (DAC)."""
-    buffer = ReplayBuffer(
-        trajectories.total_steps + absorbing_transitions * len(trajectories),
-        trajectories.observation_dim,
-        trajectories.action_dim,
-        absorbing_transitions=absorbing_transitions,
-    )
-    buffer.extend(trajectories)
-    return buffer
 
 
 def drawn(

@@ -30,10 +30,9 @@ from irl_align.control.assembly import Verbs, world
 from irl_align.control.baselines.discriminator import (
     ClassifierConfig,
     Discriminator,
-    filled,
     fit_discriminator,
 )
-from irl_align.control.buffers import Batch
+from irl_align.control.buffers import Batch, ReplayBuffer
 from irl_align.control.config import DemonstratedConfig, RewardConfig, RoundConfig
 from irl_align.control.ml_irl import AgentTrajectories, Samples, SoftActorCritic
 from irl_align.control.reward_fit import LearnedReward, RewardCodec, Weighted
@@ -155,7 +154,7 @@ class MatchingStep:
         self.config, self.horizon = config, horizon
         if config.environment.absorbing:
             demonstrations = padded_with_absorbing_states(demonstrations, horizon)
-        self.expert = filled(demonstrations)
+        self.expert = ReplayBuffer.of(demonstrations)
         self._expert = self.expert.recent(len(self.expert))
 
     def fit(
@@ -176,7 +175,7 @@ class MatchingStep:
             reward.ratio,
             logits,
             self.expert,
-            filled(trajectories),
+            ReplayBuffer.of(trajectories),
             steps,
             seed=ctx.seed,
             prefix=RATIO,

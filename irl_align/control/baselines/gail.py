@@ -25,7 +25,6 @@ from irl_align.control.baselines.discriminator import (
     ClassifierConfig,
     Discriminator,
     DiscriminatorCodec,
-    filled,
     fit_discriminator,
 )
 from irl_align.control.baselines.off_policy import EpisodesConfig, Improvement, Past, ReplaySampler
@@ -127,7 +126,7 @@ def gail(
         )
         discriminator = Discriminator({NET: net}, config.discriminator)
         discriminator.facts["environment"] = spaces.environment
-        expert = filled(demonstrations.trajectories, learner.buffer.absorbing_transitions)
+        expert = ReplayBuffer.of(demonstrations.trajectories, learner.buffer.absorbing_transitions)
         verbs = Verbs(
             sampler=ReplaySampler(here.collector),
             reward=Classification(expert),

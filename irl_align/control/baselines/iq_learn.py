@@ -21,10 +21,10 @@ from torch import Tensor
 from irl_align.control.assembly import Verbs, world
 from irl_align.control.baselines.beside_demonstrations import (
     EpisodesBesideDemonstrations,
-    demonstrated_rows,
 )
 from irl_align.control.baselines.iq_loss import Squared, Value, iq_loss
 from irl_align.control.baselines.recovered_reward import RecoveredReward, save_recovered_reward
+from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.config import DemonstratedConfig, SACConfig
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.control.trajectories import Trajectories
@@ -124,7 +124,8 @@ def iq_learn(
             target=config.target,
         )
         learner = here.learner(critics=critics)
-        rows = demonstrated_rows(demonstrations.trajectories, learner.buffer.absorbing_transitions)
+        expert = ReplayBuffer.of(demonstrations.trajectories, learner.buffer.absorbing_transitions)
+        rows = expert.all_rows()
         verbs: Verbs[RecoveredReward] = Verbs(
             policy=_Episodes(here.collector, rows, config.episodes)
         )

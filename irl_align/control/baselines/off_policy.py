@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic
 
-from irl_align.control.baselines.discriminator import filled
 from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.networks.actor import SquashedGaussianActor
 from irl_align.control.policies import RandomPolicy
@@ -64,7 +63,7 @@ class ReplaySampler:
         act = RandomPolicy(policy.spaces, ctx.seed)
         episodes = policy.config.random_episodes
         fresh = self.collector.collect(act, episodes, seed=ctx.seed).trajectories
-        replay = filled(fresh, buffer.absorbing_transitions)
+        replay = ReplayBuffer.of(fresh, buffer.absorbing_transitions)
         return Past(actor, replay, fresh.total_steps, fresh), {}
 
 

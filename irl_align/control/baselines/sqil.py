@@ -16,8 +16,8 @@ from typing import Any
 from irl_align.control.assembly import Verbs, world
 from irl_align.control.baselines.beside_demonstrations import (
     EpisodesBesideDemonstrations,
-    demonstrated_rows,
 )
+from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.config import DemonstratedConfig
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.core.checks import positive
@@ -51,7 +51,8 @@ def sqil(
     with world(config) as here:
         demonstrations = here.demonstrations(config.demonstrations)
         learner = here.learner()
-        rows = demonstrated_rows(demonstrations.trajectories, learner.buffer.absorbing_transitions)
+        expert = ReplayBuffer.of(demonstrations.trajectories, learner.buffer.absorbing_transitions)
+        rows = expert.all_rows()
         verbs: Verbs[None] = Verbs(
             policy=EpisodesBesideDemonstrations(here.collector, rows, config.episodes)
         )

@@ -13,7 +13,6 @@ from irl_align.control.baselines.discriminator import (
     Discriminator,
     classification_loss,
     drawn,
-    filled,
     fit_discriminator,
 )
 from irl_align.control.buffers import Batch, ReplayBuffer
@@ -97,7 +96,7 @@ def test_the_penalty_holds_steep_nets_back():
 
 
 def test_draws_leave_the_replay_s_own_generator_alone(build):
-    buffers = [filled(build.trajectories((40, 30), (False, False))) for _ in range(2)]
+    buffers = [ReplayBuffer.of(build.trajectories((40, 30), (False, False))) for _ in range(2)]
     drawn(buffers[0], 10, torch.Generator().manual_seed(1))
     assert torch.equal(buffers[0].draw_index(20), buffers[1].draw_index(20))
 
@@ -121,7 +120,9 @@ def test_what_is_owed_is_made_later():
 
 
 def test_it_goes_on_where_it_was_saved(build, tmp_path):
-    expert, agent = (filled(build.trajectories((40, 30), (False, ends))) for ends in (True, False))
+    expert, agent = (
+        ReplayBuffer.of(build.trajectories((40, 30), (False, ends))) for ends in (True, False)
+    )
     first, other = new(gradient_penalty=1.0), new(gradient_penalty=1.0)
     fit(first, expert, agent, first.steps_for(53))
     first.save(tmp_path)
@@ -136,14 +137,14 @@ def test_it_goes_on_where_it_was_saved(build, tmp_path):
 
 
 def test_no_step_changes_nothing_and_says_nothing(build):
-    both = filled(build.trajectories())
+    both = ReplayBuffer.of(build.trajectories())
     one = new()
     before = copy.deepcopy(flat(one))
     assert fit(one, both, both, 0) == {} and torch.equal(before, flat(one))
 
 
 def test_divergence_is_named(build):
-    both = filled(build.trajectories())
+    both = ReplayBuffer.of(build.trajectories())
     with pytest.raises(UserError, match="lower its learning_rate"):
         fit(new(learning_rate=1e30, activation="relu"), both, both, 4)
 

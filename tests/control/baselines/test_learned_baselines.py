@@ -18,7 +18,7 @@ from irl_align.control.baselines.airl import (
     AIRLRewardConfig,
     airl,
 )
-from irl_align.control.baselines.discriminator import ClassifierConfig, filled
+from irl_align.control.baselines.discriminator import ClassifierConfig
 from irl_align.control.baselines.f_irl import (
     FIRLConfig,
     FIRLRewardConfig,
@@ -33,6 +33,7 @@ from irl_align.control.baselines.gail import (
     gail,
 )
 from irl_align.control.baselines.off_policy import Improvement, ReplaySampler
+from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.config import (
     DemonstrationConfig,
     EnvironmentConfig,
@@ -384,5 +385,5 @@ def test_a_saved_reward_trains_a_stranger(demonstrations, tmp_path, kind):
 
 def test_demonstrations_get_the_replay_s_absorbing_transitions(build):
     trajectories = build.trajectories((3, 2), (True, False))
-    assert len(filled(trajectories)) == 5
-    assert len(filled(trajectories, 4)) == 9
+    assert len(ReplayBuffer.of(trajectories)) == 5
+    assert len(ReplayBuffer.of(trajectories, 4)) == 9

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from irl_align.control.absorbing import with_flags
-from irl_align.control.baselines.beside_demonstrations import HalfDemonstrations, demonstrated_rows
+from irl_align.control.baselines.beside_demonstrations import HalfDemonstrations
 from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.config import SACConfig
 from irl_align.control.sac.agent import SAC
@@ -27,7 +27,7 @@ def members(rows, pool) -> bool:
 
 @pytest.mark.parametrize("size", [6, 7, 2])
 def test_half_of_every_batch_is_demonstrated_and_marked(trajectories, replay, size):
-    expert = demonstrated_rows(trajectories)
+    expert = ReplayBuffer.of(trajectories).all_rows()
     agent = replay.rows(torch.arange(len(replay)))
     agent[:, 0] += 100.0  # told apart for certain
     replay.load_state_dict({**replay.state_dict(), "rows": agent})
@@ -43,7 +43,7 @@ def test_half_of_every_batch_is_demonstrated_and_marked(trajectories, replay, si
 
 
 def test_demonstrations_know_where_a_step_led(trajectories):
-    rows = demonstrated_rows(trajectories)
+    rows = ReplayBuffer.of(trajectories).all_rows()
     row = 0
     for t in trajectories:
         for i in range(len(t)):
@@ -56,7 +56,7 @@ def test_demonstrations_know_where_a_step_led(trajectories):
 
 
 def test_an_early_end_of_a_demonstration_is_absorbed(trajectories):
-    rows = demonstrated_rows(with_flags(trajectories), 10)
+    rows = ReplayBuffer.of(with_flags(trajectories), 10).all_rows()
     assert len(rows) == 10 + 10  # one of the three ends early
     assert not rows[:, -1].any()
     from_there = rows[:, 4] == 1  # the flag of s
@@ -65,7 +65,7 @@ def test_an_early_end_of_a_demonstration_is_absorbed(trajectories):
 
 
 def test_draws_are_decided_by_the_seed_alone(trajectories, replay):
-    expert, state = demonstrated_rows(trajectories), replay.state_dict()
+    expert, state = ReplayBuffer.of(trajectories).all_rows(), replay.state_dict()
     found = []
     for seed in (1, 1, 2):
         replay.load_state_dict(state)

@@ -27,8 +27,8 @@ from irl_align.llm.reward.scorer import RewardScorer, load_classifier
 
 __all__ = ["run"]
 
-PAIRS = 32
-BATCH = 8
+PAIRS = 48
+BATCH = 16
 MEDIAN, SIGMA, MOST = 40, 1.0, 900  # tokens
 
 
@@ -93,7 +93,7 @@ def run() -> dict[str, Any]:
             "ours": rates["ours"],
             "peer": rates["peer"],
             "ratio": rates["ours"] / rates["peer"],
-            "unit": "pairs/s, by length and shared prompts against file order (batch 8)",
+            "unit": "pairs/s, by length and shared prompts against file order (batch 16)",
             "runs": 1,
             "gap": gap,
         }

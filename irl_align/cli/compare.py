@@ -94,7 +94,9 @@ def _stored(
     for evaluation, row in zip(evaluations, rows, strict=True):  # oldest first: the latest stays
         for name, value in row.numbers.items():
             key = f"{_sameness(evaluation)}/{name}"
-            label = f"{row.kind} {name}, {row.data}"
+            scorer = evaluation.settings.get("scorer", "reward")
+            how = "" if scorer == "reward" else f" by {scorer}"
+            label = f"{row.kind} {name}{how}, {row.data}"
             taken = [k for k, known in labels.items() if known == label and k != key]
             labels.setdefault(key, f"{label} [{evaluation.key}]" if taken else label)
             found[key] = (value, row.model)

@@ -225,7 +225,7 @@ class ExpertConfig(ControlConfig):
     run_dir: str = "runs/expert"
     environment_steps: int = 20_000
     save_every: int = 25  # rounds, of one episode each
-    reward: Optional[str] = None  # a saved reward net; None: the environment's own reward
+    reward: Optional[str] = None  # a saved reward, or a run with one; None: the environment's own
     demonstrations: Optional[str] = None  # where to record (.npz); None: nowhere
     episodes: int = 10  # to record
     deterministic: bool = True  # recorded without the policy's noise

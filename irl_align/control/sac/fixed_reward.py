@@ -7,18 +7,16 @@ learned reward that is frozen it says what that reward is worth to an agent that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from irl_align.control.assembly import Verbs, world
 from irl_align.control.config import ExpertConfig
-from irl_align.control.networks.rewards import load_reward
 from irl_align.control.rollouts import Collector
 from irl_align.control.sac.batches import BatchSource, Relabelled, RewardFunction
 from irl_align.control.sac.expert import ExpertCodec, NotingEnvironment, TrueRewardSource
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.control.sac.training import train
 from irl_align.control.spaces import Spaces
-from irl_align.core.errors import UserError
+from irl_align.control.transfer import frozen_reward, reward_file
 from irl_align.core.loggers import Logger
 from irl_align.core.protocols import Codecs, Metrics, PhaseContext
 from irl_align.core.seeding import derive_seed
@@ -68,21 +66,11 @@ def train_on_fixed_reward(
             source = true = TrueRewardSource(learner.buffer, here.environment)
             codec = ExpertCodec(learner, true)
         else:
-            reward = reward or _frozen(str(config.reward), here.spaces)
+            reward = reward or _frozen(config, here.spaces)
             source, codec = Relabelled(learner.buffer, reward), LearnerCodec(learner)
         verbs: Verbs[None] = Verbs(policy=Episodes(here.collector, source))
         return here.run(verbs, learner, None, Codecs(policy=codec), loggers=loggers, keep=keep)
 
 
-def _frozen(path: str, spaces: Spaces) -> RewardFunction:
-    reward, _ = load_reward(Path(path))
-    wanted = reward.config["observation_dim"], reward.config["action_dim"]
-    found = spaces.observation_dim, spaces.action_dim
-    fits = wanted == found or (wanted[0] == found[0] and reward.inputs == "state")
-    if not fits:
-        raise UserError(
-            f"{path}: a reward of {wanted[0]} observation and {wanted[1]} action numbers, but "
-            f"{spaces.environment} has {found[0]} and {found[1]}; name the environment that it was "
-            "learned in, or one with the same observations"
-        )
-    return reward
+def _frozen(config: ExpertConfig, spaces: Spaces) -> RewardFunction:
+    return frozen_reward(reward_file(str(config.reward), config.seed), spaces).function

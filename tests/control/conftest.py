@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import gymnasium
 import numpy as np
 import pytest
+import torch
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
+from irl_align.control.experts import record_demonstrations
+from irl_align.control.policies import RandomPolicy
 from irl_align.control.spaces import Spaces
 from irl_align.control.trajectories import Trajectories, Trajectory
 
@@ -57,6 +62,78 @@ class Counter(gymnasium.Env):
 
     def _observation(self):
         return np.array([self.start, self.t, *self.last])
+
+
+class Poisoned(PendulumEnv):
+    """A pendulum whose reward is of no use to anyone."""
+
+    def step(self, action):
+        seen, _, terminated, truncated, info = super().step(action)
+        return seen, float("nan"), terminated, truncated, info
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """A process that has had several cannot be forked: the child would wait for them for ever."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def registered(build):
+    """`tests/Poisoned-v0`, `tests/Counter-v0`; the counters that were made, with their steps."""
+    made = []
+
+    def counter(**options):
+        env = build.counter(**options)
+        made.append(env)
+        return env
+
+    gymnasium.register("tests/Poisoned-v0", Poisoned, max_episode_steps=12)
+    gymnasium.register("tests/Counter-v0", counter, max_episode_steps=7)
+    yield made
+    for name in ("tests/Poisoned-v0", "tests/Counter-v0"):
+        del gymnasium.registry[name]
+
+
+@pytest.fixture(scope="session")
+def demonstrations(tmp_path_factory) -> str:
+    """Twelve steps each of a pendulum that nobody steers well."""
+    path = tmp_path_factory.mktemp("demonstrations") / "pendulum.npz"
+    spaces = Spaces("Pendulum-v1", 3, np.array([-2], np.float32), np.array([2], np.float32))
+    policy = RandomPolicy(spaces, 0)
+    record_demonstrations(policy, "Pendulum", 4, seed=7, path=path, max_episode_steps=12)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def killed():
+    """killed(work, verbs, round): `work` in a child that is killed in that round, when the first of
+    `verbs` (class, method) that is called there has done its work and not handed it on; without
+    verbs `work` sees to that."""
+
+    def run(work, verbs=(), round=0) -> None:
+        child = os.fork()
+        if child == 0:
+            for owner, name in verbs:
+                real = getattr(owner, name)
+
+                def verb(*arguments, real=real):
+                    done = real(*arguments)
+                    if arguments[-1].round == round:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return done
+
+                setattr(owner, name, verb)
+            try:
+                work()
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    return run
 
 
 @pytest.fixture(autouse=True)

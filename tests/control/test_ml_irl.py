@@ -1,13 +1,8 @@
 from __future__ import annotations
 
-import os
-import signal
-
-import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
 from irl_align.control import ml_irl as module
 from irl_align.control.config import (
@@ -21,50 +16,14 @@ from irl_align.control.config import (
 )
 from irl_align.control.demonstrations.saving import save_demonstrations
 from irl_align.control.evaluating import ReturnEvaluator
-from irl_align.control.experts import record_demonstrations
 from irl_align.control.ml_irl import ml_irl
-from irl_align.control.policies import RandomPolicy
-from irl_align.control.spaces import Spaces
 from irl_align.control.trajectories import Trajectories, Trajectory
 from irl_align.core.config import load_config
 from irl_align.core.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("registered")
+
 TIMES = {"time/sample", "time/reward", "time/policy", "time/evaluate"}
-
-
-class Poisoned(PendulumEnv):
-    """A pendulum whose reward is of no use to anyone."""
-
-    def step(self, action):
-        seen, _, terminated, truncated, info = super().step(action)
-        return seen, float("nan"), terminated, truncated, info
-
-
-@pytest.fixture(scope="module", autouse=True)
-def registered(build):
-    """Environments of these tests, and a counter of every step taken in them."""
-    taken = []
-
-    def counter(**options):
-        env = build.counter(**options)
-        taken.append(env)
-        return env
-
-    gymnasium.register("tests/Poisoned-v0", Poisoned, max_episode_steps=12)
-    gymnasium.register("tests/Counter-v0", counter, max_episode_steps=7)
-    yield taken
-    for name in ("tests/Poisoned-v0", "tests/Counter-v0"):
-        del gymnasium.registry[name]
-
-
-@pytest.fixture(scope="module")
-def demonstrations(tmp_path_factory) -> str:
-    """Twelve steps each of a pendulum that nobody steers well."""
-    path = tmp_path_factory.mktemp("demonstrations") / "pendulum.npz"
-    spaces = Spaces("Pendulum-v1", 3, np.array([-2], np.float32), np.array([2], np.float32))
-    policy = RandomPolicy(spaces, 0)
-    record_demonstrations(policy, "Pendulum", 4, seed=7, path=path, max_episode_steps=12)
-    return str(path)
 
 
 def tiny(path: str, run_dir="unused", **changes) -> MLIRLConfig:
@@ -144,25 +103,11 @@ VERBS = {
 
 @pytest.mark.parametrize("kind", ["plain", "all"])
 @pytest.mark.parametrize("phase", VERBS)
-def test_killed_in_any_phase_ends_as_an_unbroken_run(demonstrations, whole, tmp_path, phase, kind):
+def test_killed_in_any_phase_ends_as_an_unbroken_run(
+    demonstrations, whole, killed, tmp_path, phase, kind
+):
     config = tiny(demonstrations, tmp_path / "run", **(EVERYTHING if kind == "all" else {}))
-    child = os.fork()
-    if child == 0:
-        owner, name = VERBS[phase]
-        real = getattr(owner, name)
-
-        def verb(*arguments):
-            done = real(*arguments)
-            if arguments[-1].round == 1:  # its work is done, and lost
-                os.kill(os.getpid(), signal.SIGKILL)
-            return done
-
-        setattr(owner, name, verb)
-        try:
-            ml_irl(config)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    killed(lambda: ml_irl(config), [VERBS[phase]], round=1)
     flat, history = outcome(ml_irl(config))
     assert torch.equal(flat, whole[kind][0])
     assert history == whole[kind][1]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gymnasium
-import numpy as np
 import pytest
 import torch
-from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
 from irl_align.control.config import (
     DemonstrationConfig,
@@ -15,53 +12,6 @@ from irl_align.control.config import (
     SACConfig,
 )
 from irl_align.control.demonstrations.saving import save_demonstrations
-from irl_align.control.experts import record_demonstrations
-from irl_align.control.policies import RandomPolicy
-from irl_align.control.spaces import Spaces
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """A process that has had several cannot be forked: the child would wait for them for ever."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-class Poisoned(PendulumEnv):
-    """A pendulum whose reward is of no use to anyone."""
-
-    def step(self, action):
-        seen, _, terminated, truncated, info = super().step(action)
-        return seen, float("nan"), terminated, truncated, info
-
-
-@pytest.fixture(scope="module")
-def registered(build):
-    """`baselines/Poisoned-v0`, `baselines/Counter-v0`; the counters that were made."""
-    taken = []
-
-    def counter(**options):
-        env = build.counter(**options)
-        taken.append(env)
-        return env
-
-    gymnasium.register("baselines/Poisoned-v0", Poisoned, max_episode_steps=12)
-    gymnasium.register("baselines/Counter-v0", counter, max_episode_steps=7)
-    yield taken
-    for name in ("baselines/Poisoned-v0", "baselines/Counter-v0"):
-        del gymnasium.registry[name]
-
-
-@pytest.fixture(scope="session")
-def demonstrations(tmp_path_factory) -> str:
-    """Twelve steps each of a pendulum that nobody steers well."""
-    path = tmp_path_factory.mktemp("demonstrations") / "pendulum.npz"
-    spaces = Spaces("Pendulum-v1", 3, np.array([-2], np.float32), np.array([2], np.float32))
-    policy = RandomPolicy(spaces, 0)
-    record_demonstrations(policy, "Pendulum", 4, seed=7, path=path, max_episode_steps=12)
-    return str(path)
 
 
 @pytest.fixture

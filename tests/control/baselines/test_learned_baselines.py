@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from dataclasses import replace
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
 from irl_align.control.baselines.airl import (
     AdversarialStep,
@@ -44,50 +40,14 @@ from irl_align.control.config import (
 from irl_align.control.demonstrations.loading import load_demonstrations
 from irl_align.control.demonstrations.saving import save_demonstrations
 from irl_align.control.evaluating import ReturnEvaluator
-from irl_align.control.experts import record_demonstrations
 from irl_align.control.ml_irl import AgentTrajectories, SoftActorCritic
-from irl_align.control.policies import RandomPolicy
 from irl_align.control.sac.fixed_reward import train_on_fixed_reward
-from irl_align.control.spaces import Spaces
 from irl_align.control.trajectories import Trajectories, Trajectory
 from irl_align.core.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("registered")
+
 TIMES = {"time/sample", "time/reward", "time/policy", "time/evaluate"}
-
-
-class Poisoned(PendulumEnv):
-    """A pendulum whose reward is of no use to anyone."""
-
-    def step(self, action):
-        seen, _, terminated, truncated, info = super().step(action)
-        return seen, float("nan"), terminated, truncated, info
-
-
-@pytest.fixture(scope="module", autouse=True)
-def registered(build):
-    """Environments of these tests, and those that were made."""
-    made = []
-
-    def counter(**options):
-        env = build.counter(**options)
-        made.append(env)
-        return env
-
-    gymnasium.register("tests/Poisoned-v1", Poisoned, max_episode_steps=12)
-    gymnasium.register("tests/Counter-v1", counter, max_episode_steps=7)
-    yield made
-    for name in ("tests/Poisoned-v1", "tests/Counter-v1"):
-        del gymnasium.registry[name]
-
-
-@pytest.fixture(scope="module")
-def demonstrations(tmp_path_factory) -> str:
-    """Twelve steps each of a pendulum that nobody steers well."""
-    path = tmp_path_factory.mktemp("demonstrations") / "pendulum.npz"
-    spaces = Spaces("Pendulum-v1", 3, np.array([-2], np.float32), np.array([2], np.float32))
-    policy = RandomPolicy(spaces, 0)
-    record_demonstrations(policy, "Pendulum", 4, seed=7, path=path, max_episode_steps=12)
-    return str(path)
 
 
 CLASSIFIER = ClassifierConfig(hidden=[8], batch_size=16, every=5, gradient_penalty=1.0)
@@ -197,25 +157,12 @@ NAMES = {"sample": "sample", "reward": "fit", "policy": "improve", "evaluate": "
 
 @pytest.mark.parametrize("phase", NAMES)
 @pytest.mark.parametrize("kind", METHODS)
-def test_killed_in_any_phase_ends_as_an_unbroken_run(demonstrations, whole, tmp_path, kind, phase):
+def test_killed_in_any_phase_ends_as_an_unbroken_run(
+    demonstrations, whole, killed, tmp_path, kind, phase
+):
     method, config = tiny(kind, demonstrations, tmp_path / "run")
-    child = os.fork()
-    if child == 0:
-        owner = VERBS[kind.split("-")[0]].get(phase, ReturnEvaluator)
-        real = getattr(owner, NAMES[phase])
-
-        def verb(*arguments):
-            done = real(*arguments)
-            if arguments[-1].round == 2:  # its work is done, and lost
-                os.kill(os.getpid(), signal.SIGKILL)
-            return done
-
-        setattr(owner, NAMES[phase], verb)
-        try:
-            method(config)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    owner = VERBS[kind.split("-")[0]].get(phase, ReturnEvaluator)
+    killed(lambda: method(config), [(owner, NAMES[phase])], round=2)
     flat, history = outcome(method(config))
     assert torch.equal(flat, whole[kind][0])
     assert history == whole[kind][1]
@@ -238,7 +185,7 @@ def counter(build, tmp_path) -> str:
     return str(path)
 
 
-ABSORBING = EnvironmentConfig(name="tests/Counter-v1", absorbing=True)
+ABSORBING = EnvironmentConfig(name="tests/Counter-v0", absorbing=True)
 
 
 @pytest.mark.parametrize("kind", METHODS)
@@ -311,7 +258,7 @@ def test_a_state_only_run_never_looks_at_the_expert_s_actions(
 @pytest.mark.parametrize("kind", PLAIN)
 def test_the_true_reward_is_read_by_reports_only(demonstrations, kind):
     good = run(kind, demonstrations)
-    poisoned = run(kind, demonstrations, environment=EnvironmentConfig(name="tests/Poisoned-v1"))
+    poisoned = run(kind, demonstrations, environment=EnvironmentConfig(name="tests/Poisoned-v0"))
     assert torch.equal(outcome(good)[0], outcome(poisoned)[0])
     assert np.isnan(poisoned.history[-1]["eval/return"]) and good.history[-1]["eval/return"] < 0
 
@@ -351,7 +298,7 @@ def test_absorbing_runs_see_ends_on_both_sides(counter, monkeypatch, kind):
 
 def test_f_irl_refuses_episodes_that_end_early(counter):
     with pytest.raises(UserError, match=r"ended after \d steps.*fixed_horizon"):
-        run("f_irl", counter, environment=EnvironmentConfig(name="tests/Counter-v1"))
+        run("f_irl", counter, environment=EnvironmentConfig(name="tests/Counter-v0"))
 
 
 @pytest.mark.parametrize("kind", PLAIN)

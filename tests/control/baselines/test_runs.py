@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import numpy as np
 import pytest
 import torch
@@ -52,27 +49,11 @@ VERBS = {
 @pytest.mark.parametrize("phase", VERBS)
 @pytest.mark.parametrize("save_every", [1, 2])
 def test_killed_in_any_phase_ends_as_an_unbroken_run(
-    method, whole, tiny, demonstrations, outcome, tmp_path, phase, save_every
+    method, whole, tiny, demonstrations, outcome, killed, tmp_path, phase, save_every
 ):
     kind, run, settings = method
     config = tiny(kind, demonstrations, tmp_path / "run", save_every=save_every, **settings)
-    child = os.fork()
-    if child == 0:
-        for owner, name in VERBS[phase]:
-            real = getattr(owner, name)
-
-            def verb(*arguments, real=real):
-                done = real(*arguments)
-                if arguments[-1].round == 2:  # its work is done, and lost
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return done
-
-            setattr(owner, name, verb)
-        try:
-            run(config)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    killed(lambda: run(config), VERBS[phase], round=2)
     flat, history = outcome(run(config))
     assert torch.equal(flat, whole[0])
     assert history == whole[1]
@@ -91,7 +72,7 @@ def test_the_true_reward_is_read_by_reports_only(
     method, whole, tiny, demonstrations, outcome, registered
 ):
     kind, run, settings = method
-    environment = EnvironmentConfig(name="baselines/Poisoned-v0")
+    environment = EnvironmentConfig(name="tests/Poisoned-v0")
     poisoned = run(tiny(kind, demonstrations, environment=environment, **settings), keep=False)
     assert torch.equal(outcome(poisoned)[0], whole[0])
     assert np.isnan(poisoned.history[-1]["eval/return"]) and whole[1][-1]["eval/return"] < 0
@@ -119,7 +100,7 @@ def test_the_saved_actor_is_the_policy(method, tiny, demonstrations, tmp_path):
 def test_every_step_is_counted_once(registered, counted, tiny, name, absorbing):
     registered.clear()
     kind, run, settings = RUNS[name]
-    environment = EnvironmentConfig(name="baselines/Counter-v0", absorbing=absorbing)
+    environment = EnvironmentConfig(name="tests/Counter-v0", absorbing=absorbing)
     result = run(tiny(kind, counted, environment=environment, **settings), keep=False)
     learning, *evaluating = [env.taken for env in registered]
     last = result.history[-1]
@@ -136,7 +117,7 @@ def test_cloning_takes_no_step_and_ends_with_its_epochs(registered, counted, tin
     config = tiny(
         BCConfig,
         counted,
-        environment=EnvironmentConfig(name="baselines/Counter-v0", absorbing=True),
+        environment=EnvironmentConfig(name="tests/Counter-v0", absorbing=True),
         epochs=7,
         epochs_per_round=2,
     )

@@ -85,23 +85,13 @@ def die_in_round_2(number: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed(work) -> None:
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-
-
 def state_of(result, same):
     learner = result.policy
     return learner.agent.state_dict(), learner.buffer.state_dict(), learner.steps
 
 
 @pytest.mark.parametrize("reward", [None, "frozen"])
-def test_killed_and_run_again_ends_as_an_unbroken_run(tmp_path, same, reward):
+def test_killed_and_run_again_ends_as_an_unbroken_run(tmp_path, same, killed, reward):
     if reward is not None:
         reward = str(tmp_path / "reward.pt")
         save_reward(Path(reward), RewardNet(3, 1, (4,), inputs="state"))

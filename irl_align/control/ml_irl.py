@@ -33,8 +33,8 @@ from irl_align.control.reward_fit import LearnedReward, RewardCodec, Weighted, f
 from irl_align.control.rollouts import Collector
 from irl_align.control.sac.batches import Relabelled
 from irl_align.control.sac.compiling import threads_for
+from irl_align.control.sac.improvement import SoftActorCritic
 from irl_align.control.sac.learner import Learner, LearnerCodec
-from irl_align.control.sac.training import train
 from irl_align.control.trajectories import Trajectories
 from irl_align.core.loggers import Logger
 from irl_align.core.protocols import Codecs, Metrics, PhaseContext
@@ -46,14 +46,14 @@ class Samples:
     """What the reward step sees of the agent.
 
     Attributes:
-        fresh: these trajectories cost environment steps that nobody has counted yet, and the
-            policy has not learned from them yet.
+        fresh: the same, where nobody has counted their steps and the policy has not learned from
+            them yet; None where they are training episodes.
         alpha: temperature of the policy that made them.
         replay: transitions from all of the agent's past; None when none are asked for.
     """
 
     trajectories: Trajectories
-    fresh: bool
+    fresh: Trajectories | None
     alpha: float
     replay: Batch | None
 
@@ -69,15 +69,19 @@ class AgentTrajectories:
         first = len(policy.buffer) == 0
         if not first and self.config.samples == "training":
             trajectories = Trajectories(list(policy.latest)[-count:])
-            return self._samples(policy, trajectories, False, ctx), {}
+            return self._samples(policy, trajectories, None, ctx), {}
         act: Policy = policy.agent.acting.stochastic(ctx.seed)
         if first:
             act, count = RandomPolicy(policy.spaces, ctx.seed), policy.config.random_episodes
         trajectories = self.collector.collect(act, count, seed=ctx.seed).trajectories
-        return self._samples(policy, trajectories, True, ctx), {}
+        return self._samples(policy, trajectories, trajectories, ctx), {}
 
     def _samples(
-        self, policy: Learner, trajectories: Trajectories, fresh: bool, ctx: PhaseContext
+        self,
+        policy: Learner,
+        trajectories: Trajectories,
+        fresh: Trajectories | None,
+        ctx: PhaseContext,
     ) -> Samples:
         return Samples(trajectories, fresh, policy.agent.alpha, self._replay(policy, ctx))
 
@@ -132,20 +136,9 @@ class LikelihoodStep:
         return Weighted.of(trajectories, self.horizon, self.gamma)
 
 
-class SoftActorCritic:
-    """The policy verb: episodes of SAC under the reward of this round."""
-
-    def __init__(self, collector: Collector, episodes: int) -> None:
-        self.collector, self.episodes = collector, episodes
-
-    def improve(
-        self, policy: Learner, reward: LearnedReward, samples: Samples, ctx: PhaseContext, /
-    ) -> tuple[Learner, Metrics]:
-        if samples.fresh:
-            policy.take(samples.trajectories)
-        source = Relabelled(policy.buffer, reward.net)
-        _, metrics = train(policy, self.collector, source, self.episodes, seed=ctx.seed)
-        return policy, metrics
+def relabelled(policy: Learner, reward: LearnedReward, seed: int) -> Relabelled:
+    """The replay with the rewards of this round, at the moment at which a batch is drawn."""
+    return Relabelled(policy.buffer, reward.net)
 
 
 def ml_irl(
@@ -172,7 +165,7 @@ def ml_irl(
         verbs = Verbs(
             sampler=AgentTrajectories(here.collector, config.round),
             reward=LikelihoodStep(demonstrations.trajectories, config, horizon=horizon),
-            policy=SoftActorCritic(here.collector, config.round.episodes),
+            policy=SoftActorCritic(here.collector, config.round.episodes, relabelled),
         )
         return here.run(
             verbs,

@@ -17,6 +17,7 @@ from irl_align.control.config import (
 from irl_align.control.demonstrations.saving import save_demonstrations
 from irl_align.control.evaluating import ReturnEvaluator
 from irl_align.control.ml_irl import ml_irl
+from irl_align.control.sac.improvement import SoftActorCritic
 from irl_align.control.trajectories import Trajectories, Trajectory
 from irl_align.core.config import load_config
 from irl_align.core.errors import UserError
@@ -96,7 +97,7 @@ def whole(demonstrations, tmp_path_factory):
 VERBS = {
     "sample": (module.AgentTrajectories, "sample"),
     "reward": (module.LikelihoodStep, "fit"),
-    "policy": (module.SoftActorCritic, "improve"),
+    "policy": (SoftActorCritic, "improve"),
     "evaluate": (ReturnEvaluator, "evaluate"),
 }
 

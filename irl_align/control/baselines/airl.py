@@ -38,11 +38,12 @@ from irl_align.control.baselines.discriminator import (
     DiscriminatorCodec,
     fit_discriminator,
 )
-from irl_align.control.baselines.off_policy import EpisodesConfig, Improvement, Past, ReplaySampler
+from irl_align.control.baselines.off_policy import EpisodesConfig, Past, ReplaySampler
 from irl_align.control.buffers import Batch, ReplayBuffer
 from irl_align.control.config import DemonstratedConfig
 from irl_align.control.networks.actor import SquashedGaussianActor
 from irl_align.control.networks.rewards import RewardNet
+from irl_align.control.sac.improvement import SoftActorCritic
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.control.spaces import Spaces
 from irl_align.core.checks import choice, positive
@@ -212,10 +213,10 @@ def airl(
         verbs = Verbs(
             sampler=ReplaySampler(here.collector),
             reward=AdversarialStep(expert, config),
-            policy=Improvement[ShapedReward](
+            policy=SoftActorCritic[ShapedReward](
                 here.collector,
                 config.round.episodes,
-                lambda mine, learned: AdversarialSource(mine, learned, config),
+                lambda mine, learned, seed: AdversarialSource(mine, learned, config),
             ),
         )
         return here.run(

@@ -10,11 +10,6 @@ import torch
 from torch import Tensor
 
 from irl_align.control.buffers import ReplayBuffer
-from irl_align.control.rollouts import Collector
-from irl_align.control.sac.learner import Learner
-from irl_align.control.sac.training import train
-from irl_align.core.protocols import Metrics, PhaseContext
-from irl_align.core.seeding import derive_seed
 
 
 class HalfDemonstrations:
@@ -41,21 +36,3 @@ class HalfDemonstrations:
         demonstrated = torch.zeros(batches, batch_size)
         demonstrated[:, :half] = 1.0
         return rows, demonstrated
-
-
-class EpisodesBesideDemonstrations:
-    """The policy verb: episodes of SAC on such batches, in round 0 after uniform actions."""
-
-    def __init__(self, collector: Collector, demonstrations: Tensor, episodes: int) -> None:
-        self.collector, self.demonstrations, self.episodes = collector, demonstrations, episodes
-
-    def improve(
-        self, policy: Learner, reward: object, samples: object, ctx: PhaseContext, /
-    ) -> tuple[Learner, Metrics]:
-        source = HalfDemonstrations(self.demonstrations, policy.buffer, seed=ctx.seed)
-        if ctx.round == 0:
-            seed = derive_seed(ctx.seed, round=0, phase="random")
-            episodes = policy.config.random_episodes
-            train(policy, self.collector, source, episodes, seed=seed, random=True)
-        _, metrics = train(policy, self.collector, source, self.episodes, seed=ctx.seed)
-        return policy, metrics

@@ -34,9 +34,10 @@ from irl_align.control.baselines.discriminator import (
 )
 from irl_align.control.buffers import Batch, ReplayBuffer
 from irl_align.control.config import DemonstratedConfig, RewardConfig, RoundConfig
-from irl_align.control.ml_irl import AgentTrajectories, Samples, SoftActorCritic
+from irl_align.control.ml_irl import AgentTrajectories, Samples, relabelled
 from irl_align.control.reward_fit import LearnedReward, RewardCodec, Weighted
 from irl_align.control.sac.compiling import threads_for
+from irl_align.control.sac.improvement import SoftActorCritic
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.control.spaces import Spaces
 from irl_align.control.trajectories import Trajectories
@@ -168,7 +169,7 @@ class MatchingStep:
             return net(batch.observations, batch.actions)
 
         newest = list(samples.trajectories)
-        if not samples.fresh:
+        if samples.fresh is None:
             newest = newest[-self.config.round.episodes :]
         steps = reward.ratio.steps_for(sum(len(trajectory) for trajectory in newest))
         metrics = fit_discriminator(
@@ -265,7 +266,7 @@ def f_irl(
         verbs = Verbs(
             sampler=AgentTrajectories(here.collector, config.round.sampling()),
             reward=MatchingStep(demonstrations.trajectories, config, horizon=horizon),
-            policy=SoftActorCritic(here.collector, config.round.episodes),
+            policy=SoftActorCritic(here.collector, config.round.episodes, relabelled),
         )
         return here.run(
             verbs,

@@ -27,11 +27,12 @@ from irl_align.control.baselines.discriminator import (
     DiscriminatorCodec,
     fit_discriminator,
 )
-from irl_align.control.baselines.off_policy import EpisodesConfig, Improvement, Past, ReplaySampler
+from irl_align.control.baselines.off_policy import EpisodesConfig, Past, ReplaySampler
 from irl_align.control.buffers import Batch, ReplayBuffer
 from irl_align.control.config import DemonstratedConfig
 from irl_align.control.networks.rewards import RewardNet
 from irl_align.control.sac.batches import Relabelled
+from irl_align.control.sac.improvement import SoftActorCritic
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.core.checks import choice, positive
 from irl_align.core.loggers import Logger
@@ -130,10 +131,10 @@ def gail(
         verbs = Verbs(
             sampler=ReplaySampler(here.collector),
             reward=Classification(expert),
-            policy=Improvement[Discriminator](
+            policy=SoftActorCritic[Discriminator](
                 here.collector,
                 config.round.episodes,
-                lambda mine, reward: Relabelled(
+                lambda mine, reward, seed: Relabelled(
                     mine.buffer, LogitReward(reward.first, config.reward)
                 ),
             ),

@@ -20,12 +20,14 @@ from torch import Tensor
 
 from irl_align.control.assembly import Verbs, world
 from irl_align.control.baselines.beside_demonstrations import (
-    EpisodesBesideDemonstrations,
+    HalfDemonstrations,
 )
 from irl_align.control.baselines.iq_loss import Squared, Value, iq_loss
 from irl_align.control.baselines.recovered_reward import RecoveredReward, save_recovered_reward
 from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.config import DemonstratedConfig, SACConfig
+from irl_align.control.rollouts import Collector
+from irl_align.control.sac.improvement import Sampled, SoftActorCritic
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.control.trajectories import Trajectories
 from irl_align.core.checks import choice, positive
@@ -73,11 +75,24 @@ class IQLearnConfig(DemonstratedConfig):
             raise ValueError("sac.batch_size is 1; half of a batch is demonstrations, so 2 or more")
 
 
-class _Episodes(EpisodesBesideDemonstrations):
+class _Episodes(SoftActorCritic[RecoveredReward]):
     """With what the recovered reward says of the demonstrations and of the agent's replay."""
 
+    def __init__(self, collector: Collector, episodes: int, demonstrations: Tensor) -> None:
+        self.demonstrations = demonstrations  # rows [M, width]
+        super().__init__(
+            collector,
+            episodes,
+            lambda mine, reward, seed: HalfDemonstrations(demonstrations, mine.buffer, seed=seed),
+        )
+
     def improve(
-        self, policy: Learner, reward: object, samples: object, ctx: PhaseContext, /
+        self,
+        policy: Learner,
+        reward: RecoveredReward,
+        samples: Sampled | None,
+        ctx: PhaseContext,
+        /,
     ) -> tuple[Learner, Metrics]:
         policy, metrics = super().improve(policy, reward, samples, ctx)
         recovered, layout = RecoveredReward.of(policy.agent), policy.buffer.layout
@@ -127,7 +142,7 @@ def iq_learn(
         expert = ReplayBuffer.of(demonstrations.trajectories, learner.buffer.absorbing_transitions)
         rows = expert.all_rows()
         verbs: Verbs[RecoveredReward] = Verbs(
-            policy=_Episodes(here.collector, rows, config.episodes)
+            policy=_Episodes(here.collector, config.episodes, rows)
         )
         return here.run(
             verbs,

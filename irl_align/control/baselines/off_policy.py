@@ -1,21 +1,17 @@
-"""The sample and the policy verb of methods that learn from the replay, not from fresh episodes."""
+"""The sample verb of methods that learn from the replay, not from fresh episodes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic
 
 from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.networks.actor import SquashedGaussianActor
 from irl_align.control.policies import RandomPolicy
 from irl_align.control.rollouts import Collector
-from irl_align.control.sac.batches import BatchSource
 from irl_align.control.sac.learner import Learner
-from irl_align.control.sac.training import train
 from irl_align.control.trajectories import Trajectories
 from irl_align.core.checks import positive
-from irl_align.core.protocols import Metrics, PhaseContext, RewardT
+from irl_align.core.protocols import Metrics, PhaseContext
 
 
 @dataclass
@@ -65,28 +61,3 @@ class ReplaySampler:
         fresh = self.collector.collect(act, episodes, seed=ctx.seed).trajectories
         replay = ReplayBuffer.of(fresh, buffer.absorbing_transitions)
         return Past(actor, replay, fresh.total_steps, fresh), {}
-
-
-class Improvement(Generic[RewardT]):
-    """The policy verb: episodes of SAC, with rewards as `source` makes them of the round's reward.
-
-    Args:
-        source: where the learner's batches come from, given the learner and the reward.
-    """
-
-    def __init__(
-        self,
-        collector: Collector,
-        episodes: int,
-        source: Callable[[Learner, RewardT], BatchSource],
-    ) -> None:
-        self.collector, self.episodes, self.source = collector, episodes, source
-
-    def improve(
-        self, policy: Learner, reward: RewardT, samples: Past, ctx: PhaseContext, /
-    ) -> tuple[Learner, Metrics]:
-        if samples.fresh is not None:
-            policy.take(samples.fresh)
-        source = self.source(policy, reward)
-        _, metrics = train(policy, self.collector, source, self.episodes, seed=ctx.seed)
-        return policy, metrics

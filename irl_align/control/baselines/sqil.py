@@ -15,10 +15,11 @@ from typing import Any
 
 from irl_align.control.assembly import Verbs, world
 from irl_align.control.baselines.beside_demonstrations import (
-    EpisodesBesideDemonstrations,
+    HalfDemonstrations,
 )
 from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.config import DemonstratedConfig
+from irl_align.control.sac.improvement import SoftActorCritic
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.core.checks import positive
 from irl_align.core.loggers import Logger
@@ -54,7 +55,11 @@ def sqil(
         expert = ReplayBuffer.of(demonstrations.trajectories, learner.buffer.absorbing_transitions)
         rows = expert.all_rows()
         verbs: Verbs[None] = Verbs(
-            policy=EpisodesBesideDemonstrations(here.collector, rows, config.episodes)
+            policy=SoftActorCritic(
+                here.collector,
+                config.episodes,
+                lambda mine, reward, seed: HalfDemonstrations(rows, mine.buffer, seed=seed),
+            )
         )
         return here.run(
             verbs,

@@ -10,34 +10,15 @@ from collections.abc import Sequence
 
 from irl_align.control.assembly import Verbs, world
 from irl_align.control.config import ExpertConfig
-from irl_align.control.rollouts import Collector
 from irl_align.control.sac.batches import BatchSource, Relabelled, RewardFunction
 from irl_align.control.sac.expert import ExpertCodec, NotingEnvironment, TrueRewardSource
+from irl_align.control.sac.improvement import SoftActorCritic
 from irl_align.control.sac.learner import Learner, LearnerCodec
-from irl_align.control.sac.training import train
 from irl_align.control.spaces import Spaces
 from irl_align.control.transfer import frozen_reward, reward_file
 from irl_align.core.loggers import Logger
-from irl_align.core.protocols import Codecs, Metrics, PhaseContext
-from irl_align.core.seeding import derive_seed
+from irl_align.core.protocols import Codecs
 from irl_align.core.trainer import Result
-
-
-class Episodes:
-    """The policy verb: one episode, after `random_episodes` of uniform actions in round 0."""
-
-    def __init__(self, collector: Collector, source: BatchSource) -> None:
-        self.collector, self.source = collector, source
-
-    def improve(
-        self, policy: Learner, reward: object, samples: object, ctx: PhaseContext, /
-    ) -> tuple[Learner, Metrics]:
-        if ctx.round == 0:
-            seed = derive_seed(ctx.seed, round=0, phase="random")
-            episodes = policy.config.random_episodes
-            train(policy, self.collector, self.source, episodes, seed=seed, random=True)
-        _, metrics = train(policy, self.collector, self.source, 1, seed=ctx.seed)
-        return policy, metrics
 
 
 def train_on_fixed_reward(
@@ -68,7 +49,9 @@ def train_on_fixed_reward(
         else:
             reward = reward or _frozen(config, here.spaces)
             source, codec = Relabelled(learner.buffer, reward), LearnerCodec(learner)
-        verbs: Verbs[None] = Verbs(policy=Episodes(here.collector, source))
+        verbs: Verbs[None] = Verbs(
+            policy=SoftActorCritic(here.collector, 1, lambda mine, reward, seed: source)
+        )
         return here.run(verbs, learner, None, Codecs(policy=codec), loggers=loggers, keep=keep)
 
 

@@ -28,7 +28,7 @@ from irl_align.control.baselines.gail import (
     GAILRewardConfig,
     gail,
 )
-from irl_align.control.baselines.off_policy import Improvement, ReplaySampler
+from irl_align.control.baselines.off_policy import ReplaySampler
 from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.config import (
     DemonstrationConfig,
@@ -40,8 +40,9 @@ from irl_align.control.config import (
 from irl_align.control.demonstrations.loading import load_demonstrations
 from irl_align.control.demonstrations.saving import save_demonstrations
 from irl_align.control.evaluating import ReturnEvaluator
-from irl_align.control.ml_irl import AgentTrajectories, SoftActorCritic
+from irl_align.control.ml_irl import AgentTrajectories
 from irl_align.control.sac.fixed_reward import train_on_fixed_reward
+from irl_align.control.sac.improvement import SoftActorCritic
 from irl_align.control.trajectories import Trajectories, Trajectory
 from irl_align.core.errors import UserError
 
@@ -148,8 +149,8 @@ def whole(demonstrations, tmp_path_factory):
 
 
 VERBS = {
-    "gail": {"sample": ReplaySampler, "reward": Classification, "policy": Improvement},
-    "airl": {"sample": ReplaySampler, "reward": AdversarialStep, "policy": Improvement},
+    "gail": {"sample": ReplaySampler, "reward": Classification, "policy": SoftActorCritic},
+    "airl": {"sample": ReplaySampler, "reward": AdversarialStep, "policy": SoftActorCritic},
     "f_irl": {"sample": AgentTrajectories, "reward": MatchingStep, "policy": SoftActorCritic},
 }
 NAMES = {"sample": "sample", "reward": "fit", "policy": "improve", "evaluate": "evaluate"}

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from irl_align.control.baselines.bc import BCConfig, Cloning, bc
-from irl_align.control.baselines.beside_demonstrations import EpisodesBesideDemonstrations
 from irl_align.control.baselines.iq_learn import IQLearnConfig, iq_learn
 from irl_align.control.baselines.sqil import SQILConfig, sqil
 from irl_align.control.config import DemonstrationConfig, EnvironmentConfig
 from irl_align.control.evaluating import ReturnEvaluator
 from irl_align.control.networks.numpy_actor import load_actor
+from irl_align.control.sac.improvement import SoftActorCritic
 from irl_align.core.config import load_config
 from irl_align.core.errors import UserError
 
@@ -41,7 +41,7 @@ def whole(method, tiny, demonstrations, outcome, tmp_path_factory):
 
 
 VERBS = {
-    "policy": [(Cloning, "improve"), (EpisodesBesideDemonstrations, "improve")],
+    "policy": [(Cloning, "improve"), (SoftActorCritic, "improve")],
     "evaluate": [(ReturnEvaluator, "evaluate")],
 }
 

@@ -92,6 +92,14 @@ class Alignment(Callback):
         """Where the rounds start, r_0 = 0: the reference, or SFT when that moves along."""
         return "base" if self.config.policy.reference == "base" else "sft"
 
+    @property
+    def _body(self) -> Path:
+        """What the first reward model is made from."""
+        named = self.config.reward.init_from
+        if named is None or named == "reference":
+            return self.run.setup_folder("sft" if named is None else self._start)
+        return Path(named)
+
     def _setup(self, name: str, work: Callable[[Path, int], Metrics]) -> Path:
         if self.run.setup_done(name):
             self.run.verify_setup(name)
@@ -136,9 +144,7 @@ class Alignment(Callback):
 
     def fit(self, reward: Path | None, samples: Path, ctx: PhaseContext) -> tuple[Path, Metrics]:
         assert ctx.folder is not None
-        inputs = {"samples": samples, "body": self.run.setup_folder("sft")}
-        if self.config.reward.init_from is not None:
-            inputs["body"] = Path(self.config.reward.init_from)
+        inputs = {"samples": samples, "body": self._body}
         if reward is not None:
             inputs["reward"] = reward / "model"
         first = max(0, ctx.round - self.config.reward.earlier_rounds)

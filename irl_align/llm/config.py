@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from irl_align.core.checks import choice, positive
+from irl_align.llm.ppo.settings import PPOSettings
 
 __all__ = [
     "AlignConfig",
@@ -162,7 +163,9 @@ class RewardConfig(OptimConfig):
     choose: str = "first"  # which of them: the first, or near_length (to the demonstration's)
     earlier_rounds: int = 0  # pairs of this many earlier rounds are fitted again
     warm_start: bool = True  # theta starts at theta_t; false refits from the SFT body
-    init_from: Optional[str] = None  # body of r_0; None: the SFT policy
+    # Body of r_0: a folder; null: the SFT policy; "reference": pi_0, on whose weights the rewards
+    # are then adapters, as the policies are.
+    init_from: Optional[str] = None
     head: str = "probe"  # where theta's score head starts: a linear probe of the body, or zero
     max_length: int = 1024
     truncated: str = "drop"  # drop: unfinished completions form no pair; match: cut the demo too
@@ -212,10 +215,16 @@ class PolicyConfig(OptimConfig):
     max_length: int = 1024
     truncated: str = "exclude"  # unfinished completions: exclude, or reject (never chosen)
     pairs_per_prompt: int = 1  # k best against k worst, matched by rank
+    ppo: PPOSettings = field(default_factory=PPOSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice("method", self.method, ("online_dpo",))
+        choice("method", self.method, ("online_dpo", "ppo"))
+        if self.method == "ppo" and self.ppo.rollout_batch % self.batch_size:
+            raise ValueError(
+                f"ppo.rollout_batch {self.ppo.rollout_batch} is no multiple of batch_size "
+                f"{self.batch_size}, the answers of one step"
+            )
         choice("reference", self.reference, ("sft", "base", "previous"))
         choice("truncated", self.truncated, ("exclude", "reject"))
         positive(self, "beta", "pairs_per_prompt")
@@ -262,6 +271,12 @@ class AlignConfig:
 
     def __post_init__(self) -> None:
         positive(self, "rounds")
+        sampled = self.sampling
+        if self.policy.method == "ppo" and (sampled.temperature == 0 or sampled.top_p < 1):
+            raise ValueError(
+                "policy.method=ppo needs answers drawn from the whole policy: sampling.temperature "
+                f"above 0 and top_p 1, not {sampled.temperature} and {sampled.top_p}"
+            )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AlignConfig:

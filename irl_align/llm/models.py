@@ -29,6 +29,7 @@ __all__ = [
     "load_causal_lm",
     "load_tokenizer",
     "lora_config",
+    "merged_state",
     "save_model",
     "whole_model",
 ]
@@ -212,6 +213,32 @@ def save_model(
     template = folder / "chat_template.jinja"
     if not template.exists():
         template.write_text(str(tokenizer.chat_template), encoding="utf-8")
+
+
+@torch.no_grad()
+def merged_state(model: Any, dtype: str) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
+    """(the plain model, its state with the adapter in use merged in), the weights left untouched.
+
+    The sum is taken in float32 and rounded once, to `dtype`; a model without adapters gives its own
+    state. For :func:`save_model` in the middle of training.
+    """
+    from peft import PeftModel
+
+    wanted = getattr(torch, dtype)
+    if not isinstance(model, PeftModel):
+        return model, {k: v.to(wanted) for k, v in model.state_dict().items()}
+    base: Any = model.get_base_model()
+    state: dict[str, torch.Tensor] = {}
+    for name, weight in base.state_dict().items():
+        if ".lora_" not in name:
+            state[name.replace(".base_layer.", ".")] = weight
+    for name, module in base.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            for role in module.active_adapters:
+                if role in module.lora_A:
+                    key = f"{name}.weight"
+                    state[key] = state[key].float() + module.get_delta_weight(role).float()
+    return base, {k: v.to(wanted) for k, v in state.items()}
 
 
 def lora_config(settings: LoraSettings, model: PreTrainedModel, task_type: str) -> LoraConfig:

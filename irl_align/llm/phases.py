@@ -136,12 +136,17 @@ def _reward(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
 
 
 def _policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
+    join_for(config.policy)
+    improve = {"online_dpo": _online_dpo, "ppo": _ppo}[config.policy.method]
+    return improve(config, job, scratch)
+
+
+def _online_dpo(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
     from irl_align.core.errors import UserError
     from irl_align.llm.models import load_tokenizer
     from irl_align.llm.policy.online_dpo import fit_dpo, split_over_long
     from irl_align.llm.policy.pairs import best_against_worst
 
-    join_for(config.policy)
     out = Path(job.out)
     samples = read_samples(Path(job.inputs["samples"]) / SAMPLES_NAME)
     score_samples(samples, Path(job.inputs["reward"]), config)
@@ -176,6 +181,23 @@ def _policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
     margins = [p.margin for p in pairs]
     metrics["policy/margin"] = sum(margins) / len(margins)
     return metrics | {f"policy/dropped_{k}": float(v) for k, v in dropped.items()}
+
+
+def _ppo(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
+    from irl_align.llm.generate import training_prompts
+    from irl_align.llm.ppo.phase import fit_ppo
+
+    return fit_ppo(
+        PolicyRef.at(Path(job.inputs["policy"])),
+        PolicyRef.at(Path(job.inputs["initial"])),
+        Path(job.inputs["reward"]),
+        training_prompts(config, job.round),
+        Path(job.out),
+        load_training_data(config)[0][0],
+        config,
+        seed=job.seed,
+        scratch=scratch,
+    )
 
 
 def score_samples(samples: list[PromptSamples], reward: Path, config: AlignConfig) -> None:

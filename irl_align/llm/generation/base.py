@@ -20,7 +20,8 @@ class GenerationSettings:
     """How to sample: `n` completions a prompt of up to `max_new_tokens` tokens each.
 
     `temperature` 0 is greedy. `seed` makes a call repeatable on the same backend and machine.
-    Prompts of more than `max_prompt_tokens` tokens are skipped, never cut.
+    Prompts of more than `max_prompt_tokens` tokens are skipped, never cut. `logprobs`: also tell
+    the log probability of each sampled token at this temperature, where the backend can.
     """
 
     n: int = 1
@@ -29,6 +30,7 @@ class GenerationSettings:
     max_new_tokens: int = 256
     max_prompt_tokens: int = 1024
     seed: int = 0
+    logprobs: bool = False
 
 
 class PromptTooLong(str):

@@ -17,7 +17,7 @@ from irl_align.llm.generation.samples import Completion
 from irl_align.llm.models import load_causal_lm, load_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["HfGenerator", "stop_token_ids", "token_logprobs"]
 
@@ -49,10 +49,13 @@ class HfGenerator:
     def load(self, model: Path) -> None:
         self.model = None
         config = ModelConfig(path=str(model))
-        self.tokenizer = load_tokenizer(model)
-        self.tokenizer.padding_side = "left"
         loaded: Any = load_causal_lm(model, config, dtype=self.sampling.dtype)
-        self.model = loaded.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        place = "cuda" if torch.cuda.is_available() else "cpu"
+        self.hold(loaded.to(place).eval(), load_tokenizer(model))
+
+    def hold(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Generate with a model that is in memory already, where and as it is."""
+        self.model, self.tokenizer = model, tokenizer
 
     def generate(
         self,

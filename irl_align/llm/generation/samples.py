@@ -26,6 +26,7 @@ class Completion:
     tokens: int
     token_ids: list[int] = field(default_factory=list)  # kept in memory only
     scores: dict[str, float] = field(default_factory=dict)  # e.g. {"reward": 1.2}
+    logprobs: list[float] | None = None  # of token_ids, by whoever sampled them; in memory only
 
     @property
     def finished(self) -> bool:

@@ -102,6 +102,7 @@ class VllmGenerator:
             "seed": 0,
             "enforce_eager": not torch.cuda.is_available(),
             "disable_log_stats": True,
+            "logprobs_mode": "processed_logprobs",  # of the distribution that is sampled from
             "worker_extension_cls": f"{WeightSync.__module__}.{WeightSync.__qualname__}",
         }
         if torch.cuda.is_available():
@@ -133,6 +134,7 @@ class VllmGenerator:
             top_p=settings.top_p,
             max_tokens=settings.max_new_tokens,
             stop_token_ids=self.stops,
+            logprobs=0 if settings.logprobs else None,  # 0: of the sampled tokens alone
         )
         self.engine.reset_prefix_cache()
         self.engine.collective_rpc("reseed", args=(settings.seed,))
@@ -152,6 +154,7 @@ class VllmGenerator:
                         "stop" if o.finish_reason == "stop" else "length",
                         len(o.token_ids),
                         token_ids=list(o.token_ids),
+                        logprobs=_sampled_logprobs(o) if settings.logprobs else None,
                     )
                     for o in output.outputs
                 ]
@@ -173,6 +176,13 @@ class VllmGenerator:
 
     def close(self) -> None:
         self.engine = None
+
+
+def _sampled_logprobs(output: Any) -> list[float]:
+    return [
+        float(entry[token].logprob)
+        for token, entry in zip(output.token_ids, output.logprobs, strict=True)
+    ]
 
 
 def _generation_config(model: Path) -> Any:

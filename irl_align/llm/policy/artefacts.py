@@ -24,7 +24,7 @@ from irl_align.llm.models import save_model, whole_model
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["PolicyRef", "save_policy"]
+__all__ = ["PolicyRef", "continue_adapter", "save_policy"]
 
 _SOURCE = "source.json"
 
@@ -65,6 +65,33 @@ class PolicyRef:
         return PolicyRef(folder, model.resolve())
 
 
+def continue_adapter(model: Any, policy: PolicyRef, initial: PolicyRef, reference: str) -> None:
+    """Put pi_t's adapter into `model`, fresh adapters on pi_0 (`reference` "sft" or "base").
+
+    Nothing to do where training starts at the loaded weights: at pi_0 itself, or with `reference`
+    "previous". UserError when the policy's folder holds no adapter, or another one.
+    """
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    if reference == "previous" or policy.folder == initial.folder:
+        return
+    if policy.adapter is None:
+        raise UserError(
+            f"{policy.folder} has no adapter/ on {initial.folder}, so LoRA with "
+            f"policy.reference={reference} cannot go on from it; use reference=previous or "
+            "lora=null"
+        )
+    weights = load_file(policy.adapter / "adapter_model.safetensors")
+    try:
+        report: Any = set_peft_model_state_dict(model, weights)
+        unexpected = report.unexpected_keys
+    except RuntimeError as error:  # another rank: shapes differ
+        unexpected = str(error)
+    if unexpected:
+        raise UserError(f"{policy.adapter} does not fit policy.lora; was it changed?")
+
+
 def save_policy(
     trained: Any,
     build: Callable[[], Any],
@@ -74,7 +101,8 @@ def save_policy(
     *,
     dtype: str,
 ) -> None:
-    """Save a trained causal model (a PeftModel is merged; its adapter is kept beside it).
+    """Save a trained causal model (a PeftModel is merged; its adapter "default" is kept beside it,
+    adapters of other roles are left out).
 
     Every process calls this; the first one writes. `build` gives the model that training started
     from. The merge adds the full-precision adapter to full-precision weights and rounds once, to
@@ -85,6 +113,9 @@ def save_policy(
     whole = whole_model(trained, build)
     if world().is_main:
         if isinstance(whole, PeftModel):
+            for role in [r for r in whole.peft_config if r != "default"]:
+                whole.delete_adapter(role)
+            whole.set_adapter("default")
             whole.save_pretrained(str(folder / "adapter"))
             merged: PreTrainedModel = whole.float().merge_and_unload()
         else:

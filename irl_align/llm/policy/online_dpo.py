@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from irl_align.core.errors import UserError
 from irl_align.llm.chat import render, response_tokens
 from irl_align.llm.data.schema import Demonstration
 from irl_align.llm.models import (
@@ -25,7 +24,7 @@ from irl_align.llm.models import (
     load_tokenizer,
     lora_config,
 )
-from irl_align.llm.policy.artefacts import PolicyRef, save_policy
+from irl_align.llm.policy.artefacts import PolicyRef, continue_adapter, save_policy
 from irl_align.llm.policy.fused_head import completions_only
 from irl_align.llm.policy.pairs import PolicyPair
 from irl_align.llm.training import (
@@ -78,8 +77,6 @@ def make_dpo_trainer(
     """A DPOTrainer whose policy is pi_t and whose reference is the one that `config` names."""
     import torch
     from datasets import Dataset
-    from peft import set_peft_model_state_dict
-    from safetensors.torch import load_file
     from trl import DPOConfig, DPOTrainer
 
     arguments = training_arguments(
@@ -120,21 +117,7 @@ def make_dpo_trainer(
     trainer = DPOTrainer(
         model=model, peft_config=lora_config(config.lora, model, "CAUSAL_LM"), **common
     )
-    if fixed and policy.folder != initial.folder:
-        if policy.adapter is None:
-            raise UserError(
-                f"{policy.folder} has no adapter/ on {initial.folder}, so LoRA with "
-                f"policy.reference={config.reference} cannot go on from it; use "
-                "reference=previous or lora=null"
-            )
-        weights = load_file(policy.adapter / "adapter_model.safetensors")
-        try:
-            report: Any = set_peft_model_state_dict(trainer.model, weights)
-            unexpected = report.unexpected_keys
-        except RuntimeError as error:  # another rank: shapes differ
-            unexpected = str(error)
-        if unexpected:
-            raise UserError(f"{policy.adapter} does not fit policy.lora; was it changed?")
+    continue_adapter(trainer.model, policy, initial, config.reference)
     return trainer
 
 

@@ -1,0 +1,56 @@
+"""What PPO can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from irl_align.core.checks import choice, positive
+
+__all__ = ["PPOSettings"]
+
+
+@dataclass
+class PPOSettings:
+    """PPO against the reward model (thesis Alg. 7, Table 5.6).
+
+    A batch of answers is sampled from the current policy, then learned from for `epochs` passes in
+    steps of `policy.batch_size` answers. `policy.beta` is the KL coefficient,
+    `sampling.temperature` the temperature of policy and reference alike.
+
+    A score is (r - centre) / scale of the reward model when `normalise_scores` is on, so that
+    demonstrations have mean 0 and variance 1 and one beta serves every reward model. An answer that
+    was cut off is scored as it stands, less `missing_eos_penalty`; or it gets `missing_eos_score`,
+    whatever it says (the paper's -1: right only where ordinary answers score above that).
+    """
+
+    rollout_batch: int = 512  # answers sampled before each stretch of learning, all processes
+    episodes: Optional[int] = None  # answers sampled in a round; None: policy.epochs x prompts
+    epochs: int = 4
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    value_clip: Optional[float] = 0.2  # null: values are not held
+    value_coef: float = 0.1
+    whiten_advantages: bool = True
+    whiten_rewards: bool = False
+    normalise_scores: bool = True
+    missing_eos_penalty: float = 1.0
+    missing_eos_score: Optional[float] = None
+    average: str = "token"  # of the losses: over all tokens, or per answer first (thesis Alg. 7)
+    target_kl: Optional[float] = None  # nats per answer; null: policy.beta stays as it is
+    kl_horizon: int = 10_000  # answers; how fast beta follows target_kl
+    importance_cap: Optional[float] = None  # weights pi_old / pi_engine up to this; null: none
+    shared_base: bool = True  # with policy.lora: one base for all four models
+
+    def __post_init__(self) -> None:
+        positive(self, "rollout_batch", "epochs", "clip", "kl_horizon")
+        choice("average", self.average, ("token", "answer"))
+        for name in ("episodes", "value_clip", "target_kl", "importance_cap"):
+            if getattr(self, name) is not None:
+                positive(self, name)
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
+        if self.value_coef < 0 or self.missing_eos_penalty < 0:
+            raise ValueError("value_coef and missing_eos_penalty must be 0 or more")

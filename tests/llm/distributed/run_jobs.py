@@ -3,7 +3,8 @@
     torchrun --nproc_per_node 2 run_jobs.py JOB.json ...        (or plain python: one process)
 
 Rank 0 leaves the metrics of each job beside its file. A separate program, because a test must not
-join a process group, and because one launch for all jobs pays for one start.
+join a process group, and because one launch for all jobs pays for one start. PPO's answers are written
+ones: sampled by two processes they would be others than sampled by one.
 """
 
 import json
@@ -11,7 +12,22 @@ import os
 import sys
 from pathlib import Path
 
+from irl_align.llm.generation.samples import Completion
 from irl_align.llm.jobs import PhaseJob, run_job
+from irl_align.llm.ppo.rollouts import OwnRollouts
+
+WORDS = ("good bird", "bad", "red", "quick fish tree", "old house")
+
+
+def written(self: OwnRollouts, prompts: list[int], seed: int, batch: int) -> list[Completion]:
+    found = []
+    for prompt in prompts:
+        text = WORDS[(prompt + batch) % len(WORDS)]
+        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        finished = prompt % 3 > 0
+        ids += [self.tokenizer.eos_token_id] if finished else []
+        found.append(Completion(text, "stop" if finished else "length", len(ids), token_ids=ids))
+    return found
 
 
 def main(files: list[Path]) -> None:
@@ -25,4 +41,5 @@ def main(files: list[Path]) -> None:
 
 
 if __name__ == "__main__":
+    OwnRollouts._answer = written
     main([Path(a) for a in sys.argv[1:]])

@@ -44,6 +44,7 @@ from irl_align.llm.generation.samples import (
 )
 from irl_align.llm.jobs import PhaseJob
 from irl_align.llm.phases import SAMPLES_NAME
+from irl_align.llm.ppo.settings import PPOSettings
 from irl_align.llm.reward.scorer import RewardScorer
 from irl_align.llm.training import STEPS_NAME
 
@@ -68,8 +69,8 @@ ACCELERATE = [
 SFT, FIRST = "sft-lora", "reward-first"
 # Launcher, the phases' DeepSpeed file, ZeRO stage, jobs. ZeRO-2 comes from accelerate's own file.
 STRATEGIES = {
-    "ddp": (TORCHRUN, None, 0, (SFT, FIRST, "policy-lora")),
-    "zero2": (ACCELERATE, None, 2, ("reward-full", "policy-full")),
+    "ddp": (TORCHRUN, None, 0, (SFT, FIRST, "policy-lora", "ppo-lora", "ppo-full")),
+    "zero2": (ACCELERATE, None, 2, ("reward-full", "policy-full", "ppo-lora", "ppo-full")),
     "zero3": (
         TORCHRUN,
         str(ROOT / "configs/deepspeed/zero3.json"),
@@ -78,7 +79,8 @@ STRATEGIES = {
     ),
 }
 ALL = (
-    SFT, FIRST, "reward-lora", "policy-lora", "sft-full", "reward-full", "policy-full"
+    SFT, FIRST, "reward-lora", "policy-lora", "sft-full", "reward-full", "policy-full", "ppo-lora",
+    "ppo-full",
 )  # fmt: skip
 
 
@@ -110,11 +112,12 @@ class Phases:
             model=ModelConfig(path=str(self.model), bf16=False),
             demonstrations=DataConfig(path=str(path)),
             preferences=PreferenceConfig(path=str(write_preferences(home / "pairs.jsonl", rows=4))),
-            sampling=SamplingConfig(dtype="float32"),
+            sampling=SamplingConfig(dtype="float32", backend="hf"),
         )
 
     def job(self, strategy: str, name: str, deepspeed: str | None) -> Path:
-        phase, kind = name.split("-")
+        learner, kind = name.split("-")
+        phase = "policy" if learner == "ppo" else learner
         one = self.home / "one"
         # 11 demonstrations and 4 pairs make no whole batches of 4; two epochs shuffle again.
         common = {
@@ -126,7 +129,12 @@ class Phases:
             sft=SFTConfig(**common),
             # A probe would solve these few words at once and leave nothing to compare.
             reward=RewardConfig(holdout=0.2, head="zero", **common),
-            policy=PolicyConfig(**common),
+            policy=PolicyConfig(
+                method=learner if learner == "ppo" else "online_dpo",
+                # PPO's passes over a batch are its own epochs, here two of two steps.
+                ppo=PPOSettings(rollout_batch=8, epochs=2),
+                **(common | ({"epochs": 1} if learner == "ppo" else {})),
+            ),
         )
         inputs = {
             "sft": {"base": self.model},
@@ -179,7 +187,7 @@ def test_two_processes_take_the_steps_of_one(phases, strategy):
     command, deepspeed, stage, names = STRATEGIES[strategy]
     phases.run(command, strategy, names, deepspeed)
     for name in names:
-        phase = name.split("-")[0]
+        phase = "policy" if name.startswith("ppo") else name.split("-")[0]
         alone, together = phases.metrics("one", name), phases.metrics(strategy, name)
         assert alone[f"{phase}/processes"] == 1
         assert together[f"{phase}/processes"] == 2, "the launcher started one process"

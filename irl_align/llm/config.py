@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from irl_align.core.checks import choice, positive
+from irl_align.llm.policy.scores import ScoreSettings
 from irl_align.llm.ppo.settings import PPOSettings
 
 __all__ = [
@@ -215,6 +216,7 @@ class PolicyConfig(OptimConfig):
     max_length: int = 1024
     truncated: str = "exclude"  # unfinished completions: exclude, or reject (never chosen)
     pairs_per_prompt: int = 1  # k best against k worst, matched by rank
+    scores: ScoreSettings = field(default_factory=ScoreSettings)  # of ppo, grpo and rloo
     ppo: PPOSettings = field(default_factory=PPOSettings)
 
     def __post_init__(self) -> None:

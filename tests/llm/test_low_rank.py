@@ -58,10 +58,10 @@ def test_equal_models_need_nothing():
 
 def test_what_is_no_adapter_is_refused():
     base, tuned = models(20)
-    with pytest.raises(NotLowRank, match="a.weight moved in more than"):
+    with pytest.raises(NotLowRank, match=r"a\.weight moved in more than"):
         low_rank_update(base, tuned, max_rank=8)
     base, tuned = models(2)
-    with pytest.raises(NotLowRank, match="norm.weight moved"):
+    with pytest.raises(NotLowRank, match=r"norm\.weight moved"):
         low_rank_update(base, tuned | {"norm.weight": tuned["norm.weight"] + 0.1})
     with pytest.raises(NotLowRank, match="in one of the models only"):
         low_rank_update(base, tuned | {"c.weight": tuned["a.weight"]})

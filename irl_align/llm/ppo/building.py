@@ -20,6 +20,7 @@ from irl_align.llm.models import (
     lora_config,
 )
 from irl_align.llm.policy.artefacts import PolicyRef, continue_adapter
+from irl_align.llm.policy.scores import normalisation
 from irl_align.llm.ppo.actor_critic import ActorCritic, SeparateModels
 from irl_align.llm.ppo.shared import REWARD, VALUE, SharedModels, add_update
 from irl_align.llm.reward.scorer import RewardModelInfo, RewardScorer, load_classifier
@@ -56,15 +57,7 @@ def build_models(
     policy's adapter belongs to; a reward model that is no adapter of it is loaded beside it, and a
     line says so. UserError when the policy cannot go on from its folder."""
     folder = reward / "model"
-    info = RewardModelInfo.read(folder)
-    if config.policy.ppo.normalise_scores and info is None:
-        raise UserError(
-            f"{folder} has no reward_config.json, so its scores cannot be normalised; set "
-            "policy.ppo.normalise_scores=false"
-        )
-    centre, scale = (info.centre, info.scale) if info is not None else (0.0, 1.0)
-    if not config.policy.ppo.normalise_scores:
-        centre, scale = 0.0, 1.0
+    centre, scale = normalisation(folder, config.policy.scores)
     if config.policy.lora is None or not config.policy.ppo.shared_base:
         models, scorer, count = _separate(policy, initial, folder, config, centre, scale, seed)
     else:

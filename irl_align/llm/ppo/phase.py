@@ -15,6 +15,7 @@ from irl_align.llm.data.schema import Demonstration, Message, Prompt
 from irl_align.llm.distributed import world
 from irl_align.llm.models import load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
+from irl_align.llm.policy.scores import paid
 from irl_align.llm.ppo.building import PPOModels, build_models
 from irl_align.llm.ppo.experience import Rollout
 from irl_align.llm.ppo.rollouts import make_rollouts
@@ -74,7 +75,7 @@ def fit_ppo(
     the policy at the start. Returns `policy/*` metrics; answers of all batches are told of in
     `out`/rollouts.jsonl. Raises UserError when the batch cannot be split over the processes.
     """
-    settings = config.policy.ppo
+    settings, scores = config.policy.ppo, config.policy.scores
     if settings.rollout_batch % world().size:
         raise UserError(
             f"policy.ppo.rollout_batch={settings.rollout_batch} cannot be split over "
@@ -101,8 +102,7 @@ def fit_ppo(
             pad_token_id=int(tokenizer.pad_token_id),
             seed=seed,
             bf16=config.model.bf16,
-            centre=built.centre,
-            scale=built.scale,
+            pay=partial(paid, settings=scores, centre=built.centre, scale=built.scale),
         )
         _, metrics = train_ppo(built.models, stream, settings, arguments, out)
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from irl_align.core.checks import choice, positive
+from irl_align.core.checks import choice, not_negative, positive
 
 __all__ = ["PPOSettings"]
 
@@ -16,12 +16,8 @@ class PPOSettings:
 
     A batch of answers is sampled from the current policy, then learned from for `epochs` passes in
     steps of `policy.batch_size` answers. `policy.beta` is the KL coefficient,
-    `sampling.temperature` the temperature of policy and reference alike.
-
-    A score is (r - centre) / scale of the reward model when `normalise_scores` is on, so that
-    demonstrations have mean 0 and variance 1 and one beta serves every reward model. An answer that
-    was cut off is scored as it stands, less `missing_eos_penalty`; or it gets `missing_eos_score`,
-    whatever it says (the paper's -1: right only where ordinary answers score above that).
+    `sampling.temperature` the temperature of policy and reference alike. What an answer is paid is
+    `policy.scores`' matter.
     """
 
     rollout_batch: int = 512  # answers sampled before each stretch of learning, all processes
@@ -34,9 +30,6 @@ class PPOSettings:
     value_coef: float = 0.1
     whiten_advantages: bool = True
     whiten_rewards: bool = False
-    normalise_scores: bool = True
-    missing_eos_penalty: float = 1.0
-    missing_eos_score: Optional[float] = None
     average: str = "token"  # of the losses: over all tokens, or per answer first (thesis Alg. 7)
     target_kl: Optional[float] = None  # nats per answer; null: policy.beta stays as it is
     kl_horizon: int = 10_000  # answers; how fast beta follows target_kl
@@ -52,5 +45,4 @@ class PPOSettings:
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
-        if self.value_coef < 0 or self.missing_eos_penalty < 0:
-            raise ValueError("value_coef and missing_eos_penalty must be 0 or more")
+        not_negative(self, "value_coef")

@@ -31,7 +31,7 @@ from irl_align.llm.ppo.losses import importance_weights
 from irl_align.llm.ppo.settings import PPOSettings
 from irl_align.llm.reward.scorer import autocast
 
-__all__ = ["ExperienceStream", "StreamShape", "score_of"]
+__all__ = ["ExperienceStream", "StreamShape"]
 
 # (index of the batch, answers wanted of this process, seed) -> answers
 Sample = Callable[[int, int, int], Sequence[Rollout]]
@@ -49,20 +49,11 @@ class StreamShape:
     micro_batch_size: int
 
 
-def score_of(
-    raw: float, finished: bool, settings: PPOSettings, centre: float, scale: float
-) -> float:
-    """What an answer is paid: see :class:`PPOSettings`."""
-    if not finished and settings.missing_eos_score is not None:
-        return settings.missing_eos_score
-    score = (raw - centre) / scale if settings.normalise_scores else raw
-    return score if finished else score - settings.missing_eos_penalty
-
-
 class ExperienceStream:
     """Iterates over micro-batches (dictionaries of tensors); see the module.
 
-    `history` has one row of metrics for each batch of answers, the same on every process.
+    `pay`: (raw score, finished) -> what the answer is paid. `history` has one row of metrics for
+    each batch of answers, the same on every process.
     """
 
     def __init__(
@@ -77,14 +68,13 @@ class ExperienceStream:
         pad_token_id: int,
         seed: int,
         bf16: bool = False,
-        centre: float = 0.0,
-        scale: float = 1.0,
+        pay: Callable[[float, bool], float] = lambda raw, finished: raw,
     ) -> None:
         self.models, self.sample, self.score = models, sample, score
         self.settings, self.shape = settings, shape
         self.kl_coefficient = KLCoefficient(beta, settings.target_kl, settings.kl_horizon)
         self.pad_token_id, self.seed, self.bf16 = pad_token_id, seed, bf16
-        self.centre, self.scale = centre, scale
+        self.pay = pay
         self.history: list[dict[str, float]] = []
         place = world()
         per_step = shape.micro_batch_size * place.size
@@ -129,12 +119,9 @@ class ExperienceStream:
                 reference = self.models.reference_logprobs(batch)
             for row, i in enumerate(chunk):
                 length = len(rollouts[i].answer)
-                paid = score_of(
-                    raw[i], rollouts[i].finished, self.settings, self.centre, self.scale
-                )
                 found[i] = Experience(
                     rollouts[i],
-                    paid,
+                    self.pay(raw[i], rollouts[i].finished),
                     raw[i],
                     logprobs[row, :length].cpu(),
                     reference[row, :length].cpu(),

@@ -3,8 +3,8 @@
     torchrun --nproc_per_node 2 run_jobs.py JOB.json ...        (or plain python: one process)
 
 Rank 0 leaves the metrics of each job beside its file. A separate program, because a test must not
-join a process group, and because one launch for all jobs pays for one start. PPO's answers are written
-ones: sampled by two processes they would be others than sampled by one.
+join a process group, and because one launch for all jobs pays for one start. PPO's answers are
+written ones: sampled by two processes they would be others than sampled by one.
 """
 
 import json

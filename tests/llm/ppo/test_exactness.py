@@ -62,8 +62,7 @@ def fit(
 
 
 def plain(**more: object) -> PPOSettings:
-    bare = {"rollout_batch": 512, "normalise_scores": False, "missing_eos_penalty": 0.0}
-    return PPOSettings(**(bare | more))  # type: ignore[arg-type]
+    return PPOSettings(**({"rollout_batch": 512} | more))  # type: ignore[arg-type]
 
 
 def test_the_policy_becomes_the_optimum_of_score_minus_beta_kl(tmp_path):

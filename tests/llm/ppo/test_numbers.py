@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from irl_align.llm.policy.scores import ScoreSettings, paid
 from irl_align.llm.ppo.advantages import (
     generalised_advantages,
     masked_mean,
@@ -14,8 +15,6 @@ from irl_align.llm.ppo.advantages import (
 from irl_align.llm.ppo.experience import Rollout, pad_rollouts
 from irl_align.llm.ppo.kl_control import KLCoefficient
 from irl_align.llm.ppo.losses import clipped_policy_loss, clipped_value_loss, importance_weights
-from irl_align.llm.ppo.settings import PPOSettings
-from irl_align.llm.ppo.stream import score_of
 
 MASK = torch.tensor([[1.0, 1, 1, 0], [1, 0, 0, 0]])
 
@@ -33,9 +32,7 @@ def test_advantages_are_the_discounted_sums_of_temporal_differences():
     rewards = torch.randn(2, 4, generator=generator) * MASK
     values = torch.randn(2, 4, generator=generator)  # rubbish behind the answers, on purpose
     gamma, lam = 0.9, 0.8
-    advantages, returns = generalised_advantages(
-        rewards, values, MASK, gamma=gamma, gae_lambda=lam
-    )
+    advantages, returns = generalised_advantages(rewards, values, MASK, gamma=gamma, gae_lambda=lam)
     for row, length in enumerate((3, 1)):
         v = [*values[row, :length].tolist(), 0.0]  # behind the last token nothing is paid
         deltas = [float(rewards[row, t]) + gamma * v[t + 1] - v[t] for t in range(length)]
@@ -48,9 +45,7 @@ def test_advantages_are_the_discounted_sums_of_temporal_differences():
 
 def test_with_lambda_one_returns_are_the_sums_of_what_follows():
     rewards = torch.tensor([[1.0, 2, 3, 0], [5, 0, 0, 0]])
-    _, returns = generalised_advantages(
-        rewards, torch.randn(2, 4), MASK, gamma=1.0, gae_lambda=1.0
-    )
+    _, returns = generalised_advantages(rewards, torch.randn(2, 4), MASK, gamma=1.0, gae_lambda=1.0)
     torch.testing.assert_close(returns, torch.tensor([[6.0, 5, 3, 0], [5, 0, 0, 0]]))
 
 
@@ -105,15 +100,15 @@ def test_the_kl_coefficient_follows_its_target_and_otherwise_stays():
 @pytest.mark.parametrize(
     ("settings", "finished", "wanted"),
     [
-        (PPOSettings(), True, 2.0),
-        (PPOSettings(), False, 1.0),
-        (PPOSettings(missing_eos_score=-1.0), False, -1.0),
-        (PPOSettings(missing_eos_score=-1.0), True, 2.0),
-        (PPOSettings(normalise_scores=False, missing_eos_penalty=3.0), False, 4.0),
+        (ScoreSettings(), True, 2.0),
+        (ScoreSettings(), False, 1.0),
+        (ScoreSettings(missing_eos_score=-1.0), False, -1.0),
+        (ScoreSettings(missing_eos_score=-1.0), True, 2.0),
+        (ScoreSettings(normalise=False, missing_eos_penalty=3.0), False, 4.0),
     ],
 )
 def test_what_an_answer_is_paid(settings, finished, wanted):
-    assert score_of(7.0, finished, settings, centre=3.0, scale=2.0) == wanted
+    assert paid(7.0, finished, settings, centre=3.0, scale=2.0) == wanted
 
 
 def test_prompts_are_padded_in_front_and_answers_behind():

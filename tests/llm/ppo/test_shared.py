@@ -127,7 +127,9 @@ def test_the_value_model_starts_as_the_normalised_reward_model(home):
     """The value in which an answer's end token is chosen reads the text before it."""
     shared = built(home)
     tokenizer = load_tokenizer(home / "initial" / "model")
-    rollout = Rollout(tokenizer("say red")["input_ids"], tokenizer("good tree x")["input_ids"], True)
+    rollout = Rollout(
+        tokenizer("say red")["input_ids"], tokenizer("good tree x")["input_ids"], True
+    )
     batch = pad_rollouts([rollout], 0)
     values = shared.models(**batch.tensors())[1][0].detach()
     ids = [*rollout.prompt, *rollout.answer[:-1]]
@@ -220,7 +222,7 @@ def test_a_reward_model_of_another_base_is_loaded_beside_and_said_so(home, tmp_p
 def test_normalising_needs_the_reward_models_record(home, tmp_path):
     (tmp_path / "model").mkdir()
     refs = (PolicyRef.at(home / "policy"), PolicyRef.at(home / "initial"))
-    with pytest.raises(UserError, match="normalise_scores=false"):
+    with pytest.raises(UserError, match=r"scores\.normalise=false"):
         build_models(*refs, tmp_path, configuration(), seed=0)
 
 

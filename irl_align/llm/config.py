@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from irl_align.core.checks import choice, positive
-from irl_align.llm.policy.scores import ScoreSettings
-from irl_align.llm.ppo.settings import PPOSettings
+from irl_align.llm.policy.settings import GroupSettings, PPOSettings, ScoreSettings
 
 __all__ = [
     "AlignConfig",
@@ -27,6 +26,9 @@ __all__ = [
     "SamplingConfig",
     "SFTConfig",
 ]
+
+METHODS = ("online_dpo", "ppo", "grpo", "rloo", "raft")
+ON_POLICY = ("ppo", "grpo", "rloo")  # they sample for themselves, from the policy as it changes
 
 
 @dataclass
@@ -199,7 +201,10 @@ class RewardConfig(OptimConfig):
 
 @dataclass
 class PolicyConfig(OptimConfig):
-    """KL-regularised policy improvement. `online_dpo`: best against worst of N completions.
+    """KL-regularised policy improvement by `method`.
+
+    online_dpo: the best against the worst of the round's completions. raft: supervised steps on the
+    best. ppo, grpo, rloo: answers of their own, sampled from the policy while it changes.
 
     `reference` also says where the rounds start, for r_0 = 0 means pi_0 = pi_ref. A reward from
     demonstrations is log(demo / pi_ref): what SFT has learned already is missing from it, so
@@ -218,10 +223,11 @@ class PolicyConfig(OptimConfig):
     pairs_per_prompt: int = 1  # k best against k worst, matched by rank
     scores: ScoreSettings = field(default_factory=ScoreSettings)  # of ppo, grpo and rloo
     ppo: PPOSettings = field(default_factory=PPOSettings)
+    group: GroupSettings = field(default_factory=GroupSettings)  # of grpo and rloo
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice("method", self.method, ("online_dpo", "ppo"))
+        choice("method", self.method, METHODS)
         if self.method == "ppo" and self.ppo.rollout_batch % self.batch_size:
             raise ValueError(
                 f"ppo.rollout_batch {self.ppo.rollout_batch} is no multiple of batch_size "
@@ -274,10 +280,11 @@ class AlignConfig:
     def __post_init__(self) -> None:
         positive(self, "rounds")
         sampled = self.sampling
-        if self.policy.method == "ppo" and (sampled.temperature == 0 or sampled.top_p < 1):
+        if self.policy.method in ON_POLICY and (sampled.temperature == 0 or sampled.top_p < 1):
             raise ValueError(
-                "policy.method=ppo needs answers drawn from the whole policy: sampling.temperature "
-                f"above 0 and top_p 1, not {sampled.temperature} and {sampled.top_p}"
+                f"policy.method={self.policy.method} needs answers drawn from the whole policy: "
+                "sampling.temperature above 0 and top_p 1, not "
+                f"{sampled.temperature} and {sampled.top_p}"
             )
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from irl_align.core.errors import naming
 from irl_align.core.files import atomic_write_text, to_json
 from irl_align.core.seeding import seed_everything
-from irl_align.llm.config import AlignConfig
+from irl_align.llm.config import ON_POLICY, AlignConfig
 from irl_align.llm.data.demonstrations import load_demonstrations
 from irl_align.llm.data.preferences import load_preferences
 from irl_align.llm.distributed import all_gather_objects, barrier, join, world
@@ -137,8 +137,10 @@ def _reward(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
 
 def _policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
     join_for(config.policy)
-    improve = {"online_dpo": _online_dpo, "ppo": _ppo}[config.policy.method]
-    return improve(config, job, scratch)
+    method = config.policy.method
+    if method in ON_POLICY:
+        return _on_policy(config, job, scratch)
+    return (_raft if method == "raft" else _online_dpo)(config, job, scratch)
 
 
 def _online_dpo(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
@@ -183,11 +185,29 @@ def _online_dpo(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, 
     return metrics | {f"policy/dropped_{k}": float(v) for k, v in dropped.items()}
 
 
-def _ppo(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
+def _raft(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
+    from irl_align.llm.policy.raft import fit_raft
+
+    samples = read_samples(Path(job.inputs["samples"]) / SAMPLES_NAME)
+    score_samples(samples, Path(job.inputs["reward"]), config)
+    return fit_raft(
+        PolicyRef.at(Path(job.inputs["policy"])),
+        PolicyRef.at(Path(job.inputs["initial"])),
+        samples,
+        Path(job.out),
+        config,
+        seed=job.seed,
+        scratch=scratch,
+    )
+
+
+def _on_policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
     from irl_align.llm.generate import training_prompts
+    from irl_align.llm.policy.group import fit_group
     from irl_align.llm.ppo.phase import fit_ppo
 
-    return fit_ppo(
+    fit = fit_ppo if config.policy.method == "ppo" else fit_group
+    return fit(
         PolicyRef.at(Path(job.inputs["policy"])),
         PolicyRef.at(Path(job.inputs["initial"])),
         Path(job.inputs["reward"]),

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -46,6 +47,25 @@ def tiny_value(seed: int = 0) -> LlamaForSequenceClassification:
     config = tiny_config()
     config.num_labels = 1
     return LlamaForSequenceClassification(config)
+
+
+TEXTS = tuple(" ".join(f"t{i}" for i in prompt) for prompt in PROMPTS)
+
+
+def write_world(folder: Path) -> Path:
+    """The policy as a model folder whose tokens are the words t0 ... t15; prompts are texts."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({f"t{i}": i for i in range(VOCABULARY)}, unk_token="t3"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="t0", bos_token="t1", eos_token="t2",
+        chat_template="{% for m in messages %}{{ m['content'] }}{% endfor %}",
+    )  # fmt: skip
+    tiny_policy().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @cache

@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 from irl_align.core.errors import UserError
+from irl_align.llm.policy.settings import ScoreSettings
 
-__all__ = ["ScoreSettings", "normalisation", "paid"]
-
-
-@dataclass
-class ScoreSettings:
-    """How scores become pay.
-
-    With `normalise` a score is (r - centre) / scale of the reward model's record, so that
-    demonstrations have mean 0 and variance 1, and one beta serves every reward model. An answer
-    that was cut off is paid its score less `missing_eos_penalty`; or `missing_eos_score`, whatever
-    it says (the paper's -1: right only where ordinary answers are paid more than that).
-    """
-
-    normalise: bool = True
-    missing_eos_penalty: float = 1.0
-    missing_eos_score: Optional[float] = None
-
-    def __post_init__(self) -> None:
-        if self.missing_eos_penalty < 0:
-            raise ValueError(
-                f"missing_eos_penalty is {self.missing_eos_penalty}; it must be 0 or more"
-            )
+__all__ = ["normalisation", "paid"]
 
 
 def paid(

@@ -15,13 +15,13 @@ from irl_align.core.errors import UserError
 from irl_align.llm.chat import render, response_tokens
 from irl_align.llm.data.schema import Demonstration
 from irl_align.llm.models import load_adapted_lm, load_tokenizer
-from irl_align.llm.policy.artefacts import PolicyRef, save_policy
+from irl_align.llm.policy.artefacts import PolicyRef, continue_adapter, save_policy
 from irl_align.llm.training import run_training, training_arguments, whole_batches
 
 if TYPE_CHECKING:
-    from irl_align.llm.config import ModelConfig, SFTConfig
+    from irl_align.llm.config import ModelConfig, PolicyConfig, SFTConfig
 
-__all__ = ["fit_sft"]
+__all__ = ["fit_answers", "fit_sft"]
 
 
 def fit_sft(
@@ -40,11 +40,36 @@ def fit_sft(
     Demonstrations over `config.max_length` tokens are left out and counted; raises
     :class:`UserError` when none is left.
     """
+    metrics = fit_answers(
+        base, base, demonstrations, out, config, model_config,
+        reference="base", seed=seed, scratch=scratch, save_dtype=save_dtype, phase="sft",
+    )  # fmt: skip
+    return metrics | {"sft/demonstrations": metrics.pop("sft/answers")}
+
+
+def fit_answers(
+    policy: PolicyRef,
+    initial: PolicyRef,
+    answers: Sequence[Demonstration],
+    out: Path,
+    config: SFTConfig | PolicyConfig,
+    model_config: ModelConfig,
+    *,
+    reference: str,
+    seed: int,
+    scratch: Path,
+    save_dtype: str,
+    phase: str,
+) -> dict[str, float]:
+    """Supervised steps from `policy` on `answers`; `<phase>/*` metrics.
+
+    Under LoRA with a fixed `reference` the adapters are on `initial` and go on from the policy's.
+    """
     from datasets import Dataset
     from trl import SFTConfig as TrlSFTConfig
     from trl import SFTTrainer
 
-    tokenizer = load_tokenizer(base.model, model_config)
+    tokenizer = load_tokenizer(policy.model, model_config)
     arguments = training_arguments(
         config,
         model_config,
@@ -58,16 +83,17 @@ def fit_sft(
     )
     rows: list[dict[str, Any]] = []
     too_long = 0
-    for demo in demonstrations:
-        text = render(tokenizer, demo.prompt, demo.response)
+    for answer in answers:
+        text = render(tokenizer, answer.prompt, answer.response)
         if len(response_tokens(tokenizer, text)) > config.max_length:
             too_long += 1
             continue
-        answer = {"role": "assistant", "content": demo.response}
-        rows.append({"prompt": [dict(m) for m in demo.prompt], "completion": [answer]})
+        completion = [{"role": "assistant", "content": answer.response}]
+        rows.append({"prompt": [dict(m) for m in answer.prompt], "completion": completion})
     if not rows:
+        what = "demonstrations" if phase == "sft" else "answers"
         raise UserError(
-            f"all {too_long} demonstrations are over sft.max_length={config.max_length} tokens; "
+            f"all {too_long} {what} are over {phase}.max_length={config.max_length} tokens; "
             "raise it"
         )
     ordered = whole_batches(
@@ -77,23 +103,29 @@ def fit_sft(
         epochs=config.epochs,
         length=lambda row: len(row["completion"][0]["content"]),
     )
-    build = partial(load_adapted_lm, base.model, model_config, config.lora, seed)
+    start = initial if config.lora is not None and reference != "previous" else policy
+    build = partial(load_adapted_lm, start.model, model_config, config.lora, seed)
+    model = build()
+    if config.lora is not None:
+        continue_adapter(model, policy, initial, reference)
     trainer = SFTTrainer(
-        model=build(),
+        model=model,
         args=arguments,
         train_dataset=Dataset.from_list(ordered),
         processing_class=tokenizer,
     )
-    metrics = run_training(trainer, "sft", out, description="SFT")
+    metrics = run_training(
+        trainer, phase, out, description="SFT" if phase == "sft" else "best answers"
+    )
     save_policy(
         trainer.accelerator.unwrap_model(trainer.model),
         build,
         tokenizer,
         out,
-        demonstrations[0],
+        answers[0],
         dtype=save_dtype,
     )
     return metrics | {
-        "sft/demonstrations": float(len(rows)),
-        "sft/over_max_length": float(too_long),
+        f"{phase}/answers": float(len(rows)),
+        f"{phase}/over_max_length": float(too_long),
     }

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from irl_align.core.seeding import derive_seed
 from irl_align.llm.distributed import all_gather_objects, world
+from irl_align.llm.policy.settings import PPOSettings
 from irl_align.llm.ppo.actor_critic import ActorCritic
 from irl_align.llm.ppo.advantages import (
     generalised_advantages,
@@ -28,7 +29,6 @@ from irl_align.llm.ppo.advantages import (
 from irl_align.llm.ppo.experience import Experience, Rollout, pad_answers, pad_rollouts
 from irl_align.llm.ppo.kl_control import KLCoefficient
 from irl_align.llm.ppo.losses import importance_weights
-from irl_align.llm.ppo.settings import PPOSettings
 from irl_align.llm.reward.scorer import autocast
 
 __all__ = ["ExperienceStream", "StreamShape"]

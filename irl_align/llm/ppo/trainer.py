@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from irl_align.core.files import atomic_write_text, to_json
 from irl_align.llm.distributed import world
+from irl_align.llm.policy.settings import PPOSettings
 from irl_align.llm.ppo.actor_critic import ActorCritic
 from irl_align.llm.ppo.losses import clipped_policy_loss, clipped_value_loss
-from irl_align.llm.ppo.settings import PPOSettings
 from irl_align.llm.ppo.stream import ExperienceStream, mean_rows
 from irl_align.llm.training import run_training
 

@@ -44,7 +44,7 @@ from irl_align.llm.generation.samples import (
 )
 from irl_align.llm.jobs import PhaseJob
 from irl_align.llm.phases import SAMPLES_NAME
-from irl_align.llm.ppo.settings import PPOSettings
+from irl_align.llm.policy.settings import PPOSettings
 from irl_align.llm.reward.scorer import RewardScorer
 from irl_align.llm.training import STEPS_NAME
 

@@ -23,9 +23,9 @@ from tiny_world import (
 )
 
 from irl_align.llm.config import ModelConfig, OptimConfig
+from irl_align.llm.policy.settings import PPOSettings
 from irl_align.llm.ppo.actor_critic import SeparateModels
 from irl_align.llm.ppo.experience import Rollout, pad_rollouts
-from irl_align.llm.ppo.settings import PPOSettings
 from irl_align.llm.ppo.stream import ExperienceStream, StreamShape
 from irl_align.llm.ppo.trainer import ppo_loss, train_ppo
 from irl_align.llm.training import training_arguments

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from irl_align.llm.policy.scores import ScoreSettings, paid
+from irl_align.llm.policy.scores import paid
+from irl_align.llm.policy.settings import ScoreSettings
 from irl_align.llm.ppo.advantages import (
     generalised_advantages,
     masked_mean,

@@ -19,10 +19,10 @@ from irl_align.llm.config import (
 )
 from irl_align.llm.models import add_adapters, load_causal_lm, load_tokenizer, merged_state
 from irl_align.llm.policy.artefacts import PolicyRef
+from irl_align.llm.policy.settings import PPOSettings
 from irl_align.llm.ppo.actor_critic import answer_logprobs
 from irl_align.llm.ppo.building import build_models
 from irl_align.llm.ppo.experience import Rollout, pad_rollouts
-from irl_align.llm.ppo.settings import PPOSettings
 from irl_align.llm.reward.saving import save_reward_model
 from irl_align.llm.reward.scorer import RewardModelInfo, RewardScorer, load_classifier
 

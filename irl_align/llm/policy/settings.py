@@ -1,4 +1,4 @@
-"""What PPO can be told."""
+"""What the policy learners can be told, beyond the optimiser's settings that all share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,28 @@ from typing import Optional
 
 from irl_align.core.checks import choice, not_negative, positive
 
-__all__ = ["PPOSettings"]
+__all__ = ["GroupSettings", "PPOSettings", "ScoreSettings"]
+
+
+@dataclass
+class ScoreSettings:
+    """How scores become pay.
+
+    With `normalise` a score is (r - centre) / scale of the reward model's record, so that
+    demonstrations have mean 0 and variance 1, and one beta serves every reward model. An answer
+    that was cut off is paid its score less `missing_eos_penalty`; or `missing_eos_score`, whatever
+    it says (the paper's -1: right only where ordinary answers are paid more than that).
+    """
+
+    normalise: bool = True
+    missing_eos_penalty: float = 1.0
+    missing_eos_score: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        if self.missing_eos_penalty < 0:
+            raise ValueError(
+                f"missing_eos_penalty is {self.missing_eos_penalty}; it must be 0 or more"
+            )
 
 
 @dataclass
@@ -46,3 +67,22 @@ class PPOSettings:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
         not_negative(self, "value_coef")
+
+
+@dataclass
+class GroupSettings:
+    """GRPO and RLOO. `policy.batch_size` counts answers of one step, `policy.epochs` passes over
+    the round's prompts, `policy.beta` is the KL coefficient."""
+
+    answers: int = 8  # G, to each prompt
+    iterations: int = 1  # steps on the same answers
+    clip: float = 0.2
+    scale_rewards: str = "group"  # GRPO: by the group's deviation, the batch's, or none
+    loss_type: str = "grpo"  # how GRPO averages: grpo (per answer), bnpo (over tokens), dapo, ...
+
+    def __post_init__(self) -> None:
+        positive(self, "iterations", "clip")
+        choice("scale_rewards", self.scale_rewards, ("group", "batch", "none"))
+        choice("loss_type", self.loss_type, ("grpo", "bnpo", "dapo", "dr_grpo"))
+        if self.answers < 2:
+            raise ValueError(f"answers is {self.answers}; a group needs 2 or more")

@@ -54,6 +54,18 @@ PAPER: dict[str, dict[str, Any]] = {
         "policy.batch_size": 512,
         "policy.beta": 0.05,
         "policy.lora": None,
+        "policy.method": "ppo",
+        "policy.scores.missing_eos_score": -1,
+        "policy.ppo.episodes": 1_000_000,
+        "policy.ppo.rollout_batch": 512,
+        "policy.ppo.epochs": 4,
+        "policy.ppo.gamma": 1,
+        "policy.ppo.gae_lambda": 0.95,
+        "policy.ppo.clip": 0.2,
+        "policy.ppo.value_clip": 0.2,
+        "policy.ppo.value_coef": 0.1,
+        "policy.ppo.whiten_advantages": True,
+        "policy.ppo.whiten_rewards": False,
     },
     "ultrachat_mistral7b": {
         "model.path": "HuggingFaceH4/mistral-7b-sft-beta",
@@ -123,13 +135,8 @@ def test_presets_hold_the_papers_values(name):
 
 
 def test_every_preset_of_a_paper_is_compared():
-    ours = {"quickstart", "hh_harmless"}
+    ours = {"quickstart", "quickstart_ppo", "hh_harmless"}
     assert {p.stem for p in EXPERIMENTS} - ours == set(PAPER)
-
-
-def test_the_tldr_preset_is_honest_about_ppo():
-    text = header(CONFIGS / "llm" / "tldr_pythia1b.yaml")
-    assert "PPO is not part of this project yet" in text
 
 
 @pytest.mark.parametrize("path", ACCELERATE, ids=lambda p: p.stem)

@@ -22,7 +22,7 @@ from irl_align.core.protocols import Codecs, FolderCodec, Metrics, PhaseContext
 from irl_align.core.run import RunDirectory
 from irl_align.core.seeding import derive_seed
 from irl_align.core.trainer import BilevelTrainer
-from irl_align.llm.config import AlignConfig
+from irl_align.llm.config import IMPLICIT, AlignConfig
 from irl_align.llm.generate import GenerationPhase, merge_parts
 from irl_align.llm.jobs import PhaseJob
 from irl_align.llm.launch import Launcher
@@ -33,6 +33,7 @@ from irl_align.llm.results import RESULTS_NAME, render_results, shown, write_res
 
 __all__ = ["Alignment", "align"]
 
+IMPLICIT_NAME = "implicit_reward.json"
 FREE_KEYS = ("rounds", "run_dir", "launch", "early_stop")
 COLUMNS = (
     "eval/reward_accuracy",
@@ -144,6 +145,10 @@ class Alignment(Callback):
 
     def fit(self, reward: Path | None, samples: Path, ctx: PhaseContext) -> tuple[Path, Metrics]:
         assert ctx.folder is not None
+        if self.config.policy.method in IMPLICIT:
+            # r = beta log pi / pi_ref: known when the policy is.
+            atomic_write_json(ctx.folder / IMPLICIT_NAME, {"beta": self.config.policy.beta})
+            return ctx.folder, {}
         inputs = {"samples": samples, "body": self._body}
         if reward is not None:
             inputs["reward"] = reward / "model"

@@ -27,8 +27,9 @@ __all__ = [
     "SFTConfig",
 ]
 
-METHODS = ("online_dpo", "ppo", "grpo", "rloo", "raft")
 ON_POLICY = ("ppo", "grpo", "rloo")  # they sample for themselves, from the policy as it changes
+IMPLICIT = ("spin", "dpo", "spac")  # without a reward model; see llm/policy/direct.py
+METHODS = ("online_dpo", *ON_POLICY, "raft", *IMPLICIT)
 
 
 @dataclass
@@ -204,7 +205,8 @@ class PolicyConfig(OptimConfig):
     """KL-regularised policy improvement by `method`.
 
     online_dpo: the best against the worst of the round's completions. raft: supervised steps on the
-    best. ppo, grpo, rloo: answers of their own, sampled from the policy while it changes.
+    best. ppo, grpo, rloo: answers of their own, sampled from the policy while it changes. spin,
+    dpo, spac: no reward model is fitted; see llm/policy/direct.py for their reference and weights.
 
     `reference` also says where the rounds start, for r_0 = 0 means pi_0 = pi_ref. A reward from
     demonstrations is log(demo / pi_ref): what SFT has learned already is missing from it, so

@@ -16,7 +16,7 @@ from irl_align.evaluation.bootstrap import Interval
 from irl_align.evaluation.evaluators import HumanAccuracyEvaluator
 from irl_align.evaluation.gold import against, gold_agreement, mean_reward
 from irl_align.evaluation.hidden_reward import load_hidden_reward
-from irl_align.llm.config import AlignConfig
+from irl_align.llm.config import IMPLICIT, AlignConfig
 from irl_align.llm.generation.samples import PromptSamples, read_samples, write_samples
 from irl_align.llm.jobs import PhaseJob
 from irl_align.llm.policy.artefacts import PolicyRef
@@ -97,14 +97,8 @@ def _measure_reward(
     config: AlignConfig, job: PhaseJob, completions: list[PromptSamples], hidden: bool
 ) -> dict[str, float]:
     """The reward model's accuracy on hidden and human pairs, and its view of the new policy."""
-    from irl_align.llm.reward.scorer import RewardScorer
-
     metrics: dict[str, float] = {}
-    scorer = RewardScorer.load(
-        Path(job.inputs["reward"]) / "model",
-        bf16=config.model.bf16,
-        shared_prefix=config.reward.shared_prefix,
-    )
+    scorer = _scorer(config, job)
     if hidden and "pairs" in job.inputs:
         source = _pooled([job.inputs["pairs"], job.inputs.get("baseline", job.inputs["pairs"])])
         _add_reward(scorer, source)
@@ -127,6 +121,25 @@ def _measure_reward(
     del scorer
     gc.collect()
     return metrics
+
+
+def _scorer(config: AlignConfig, job: PhaseJob) -> Any:
+    """The round's reward model, or beta log pi/pi_0 of a policy that was trained without one."""
+    if config.policy.method not in IMPLICIT:
+        from irl_align.llm.reward.scorer import RewardScorer
+
+        return RewardScorer.load(
+            Path(job.inputs["reward"]) / "model",
+            bf16=config.model.bf16,
+            shared_prefix=config.reward.shared_prefix,
+        )
+    from irl_align.llm.policy.likelihood import ImplicitRewardScorer, LikelihoodScorer
+
+    ours, theirs = (
+        LikelihoodScorer.load(PolicyRef.at(Path(job.inputs[role])).model, bf16=config.model.bf16)
+        for role in ("policy", "initial")
+    )
+    return ImplicitRewardScorer(ours, theirs, config.policy.beta)
 
 
 def _pooled(folders: Sequence[str]) -> list[PromptSamples]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from irl_align.core.errors import naming
 from irl_align.core.files import atomic_write_text, to_json
 from irl_align.core.seeding import seed_everything
-from irl_align.llm.config import ON_POLICY, AlignConfig
+from irl_align.llm.config import IMPLICIT, ON_POLICY, AlignConfig
 from irl_align.llm.data.demonstrations import load_demonstrations
 from irl_align.llm.data.preferences import load_preferences
 from irl_align.llm.distributed import all_gather_objects, barrier, join, world
@@ -22,6 +23,7 @@ from irl_align.llm.training import join_for
 
 if TYPE_CHECKING:
     from irl_align.llm.data.schema import Demonstration, Preference
+    from irl_align.llm.policy.pairs import PolicyPair
 
 __all__ = ["PHASES", "SAMPLES_NAME", "load_training_data", "run_phase"]
 
@@ -140,16 +142,14 @@ def _policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
     method = config.policy.method
     if method in ON_POLICY:
         return _on_policy(config, job, scratch)
+    if method in IMPLICIT:
+        return _direct(config, job, scratch)
     return (_raft if method == "raft" else _online_dpo)(config, job, scratch)
 
 
 def _online_dpo(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
-    from irl_align.core.errors import UserError
-    from irl_align.llm.models import load_tokenizer
-    from irl_align.llm.policy.online_dpo import fit_dpo, split_over_long
     from irl_align.llm.policy.pairs import best_against_worst
 
-    out = Path(job.out)
     samples = read_samples(Path(job.inputs["samples"]) / SAMPLES_NAME)
     score_samples(samples, Path(job.inputs["reward"]), config)
     pairs, dropped = best_against_worst(
@@ -157,6 +157,33 @@ def _online_dpo(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, 
         truncated=config.policy.truncated,
         pairs_per_prompt=config.policy.pairs_per_prompt,
     )
+    margins = [p.margin for p in pairs]
+    metrics = _fit_pairs(config, job, scratch, pairs, dropped)
+    return metrics | {"policy/margin": sum(margins) / max(len(margins), 1)}
+
+
+def _direct(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
+    from irl_align.llm.policy.direct import direct_pairs
+
+    samples = read_samples(Path(job.inputs["samples"]) / SAMPLES_NAME)
+    demonstrations, preferences = load_training_data(config)
+    pairs, dropped = direct_pairs(config, demonstrations, preferences, samples, job.seed)
+    return _fit_pairs(config, job, scratch, pairs, dropped)
+
+
+def _fit_pairs(
+    config: AlignConfig,
+    job: PhaseJob,
+    scratch: Path,
+    pairs: Sequence[PolicyPair],
+    dropped: Counter[str],
+) -> dict[str, float]:
+    """DPO's loss on `pairs`, which are left in pairs.jsonl."""
+    from irl_align.core.errors import UserError
+    from irl_align.llm.models import load_tokenizer
+    from irl_align.llm.policy.online_dpo import fit_dpo, split_over_long
+
+    out = Path(job.out)
     policy = PolicyRef.at(Path(job.inputs["policy"]))
     tokenizer = load_tokenizer(policy.model, config.model)
     pairs, dropped["over_max_length"] = split_over_long(pairs, tokenizer, config.policy.max_length)
@@ -180,8 +207,6 @@ def _online_dpo(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, 
         scratch=scratch,
         save_dtype=config.sampling.dtype,
     )
-    margins = [p.margin for p in pairs]
-    metrics["policy/margin"] = sum(margins) / len(margins)
     return metrics | {f"policy/dropped_{k}": float(v) for k, v in dropped.items()}
 
 

@@ -67,6 +67,11 @@ def preflight(
             side.append((path, [p.messages for p in prompts]))
     if config.reward.gamma_demo == 0 and "preferences" not in reports:
         raise UserError("reward.gamma_demo=0 needs preferences.path: nothing else to learn from")
+    if config.policy.method == "dpo" and "preferences" not in reports:
+        raise UserError(
+            "policy.method=dpo learns from human pairs alone: set preferences.path, or take "
+            "policy.method=spin, which makes pairs of the demonstrations"
+        )
     _check_apart(trained, held_out)
     if config.evaluation.hidden_reward is not None:
         from irl_align.evaluation.hidden_reward import load_hidden_reward

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from tiny_world import (
+    PROMPTS,
     TEXTS,
+    VOCABULARY,
     World,
     all_answers,
     distribution,
@@ -14,15 +17,11 @@ from tiny_world import (
 )
 
 from irl_align.core.errors import UserError
-from irl_align.llm.config import (
-    AlignConfig,
-    ModelConfig,
-    PolicyConfig,
-    SamplingConfig,
-)
+from irl_align.llm.config import AlignConfig, ModelConfig, PolicyConfig, SamplingConfig
 from irl_align.llm.policy.artefacts import PolicyRef
 from irl_align.llm.policy.group import make_group_trainer
 from irl_align.llm.policy.settings import GroupSettings
+from irl_align.llm.quiet import show_progress
 
 BETA, TEMPERATURE = 1.0, 0.7
 
@@ -37,37 +36,59 @@ def configuration(method: str, **more: object) -> AlignConfig:
         policy=PolicyConfig(
             method=method, reference="base", beta=BETA, learning_rate=5e-3, warmup_ratio=0.0,
             lr_scheduler="linear",
-            group=GroupSettings(answers=64, iterations=2, scale_rewards="none", loss_type="dapo"),
+            group=GroupSettings(answers=64, iterations=4, scale_rewards="none", loss_type="dapo"),
             **settings,  # type: ignore[arg-type]
         ),
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("method", ["grpo", "rloo"])
-def test_the_policy_becomes_the_optimum_of_score_minus_beta_kl(tmp_path, method):
-    folder, world = write_world(tmp_path / "world"), World.random()
-    at = PolicyRef.at(folder)
-    config = configuration(method)
-    every = {tuple(a.answer): i for i, a in enumerate(all_answers())}
+def trained(tmp_path, config: AlignConfig, passes: int, reward):
+    """The policy after `passes` over the two prompts; `reward`: (prompt, ids) -> float, since of
+    special tokens no text remains."""
+    at = PolicyRef.at(write_world(tmp_path / "world"))
     trainer = make_group_trainer(
-        at, at, list(TEXTS) * 200, lambda *_: [], config, seed=0, scratch=tmp_path / "scratch"
+        at, at, list(TEXTS) * passes, lambda *_: [], config, seed=0, scratch=tmp_path / "scratch"
     )
-    # Scored by ids here: of special tokens no text remains.
     trainer.reward_funcs[0] = lambda prompts, completion_ids, **_: [
-        float(world.rewards[TEXTS.index(p), every[tuple(ids)]])
-        for p, ids in zip(prompts, completion_ids, strict=True)
+        reward(TEXTS.index(p), tuple(ids)) for p, ids in zip(prompts, completion_ids, strict=True)
     ]
+    show_progress(trainer, "test")
     trainer.train()
+    return trainer.model.cpu().eval()
+
+
+def test_rloo_ends_at_the_optimum_of_score_minus_beta_kl(tmp_path):
+    world = World.random()
+    index = {tuple(a.answer): i for i, a in enumerate(all_answers())}
+    policy = trained(
+        tmp_path, configuration("rloo"), 400, lambda p, ids: float(world.rewards[p, index[ids]])
+    )
     wanted = world.optimum(tiny_policy(), BETA, TEMPERATURE)
-    policy = trainer.model.cpu().eval()
     assert kl(distribution(tiny_policy(), TEMPERATURE), wanted) > 0.3
     assert kl(distribution(policy, TEMPERATURE), wanted) < 0.02
 
 
+def test_grpo_ends_there_with_answers_of_one_token(tmp_path):
+    """With longer ones a token is not charged for the KL of those that it leads to."""
+    rewards = torch.randn(len(PROMPTS), VOCABULARY, generator=torch.Generator().manual_seed(0))
+    config = configuration("grpo")
+    config.sampling.max_new_tokens = 1
+    policy = trained(tmp_path, config, 120, lambda p, ids: float(rewards[p, ids[0]]))
+    before, after = first_tokens(tiny_policy()), first_tokens(policy)
+    wanted = (before + rewards / BETA).log_softmax(1)
+    assert kl(before, wanted) > 0.2
+    assert kl(after, wanted) < 0.02
+
+
+@torch.no_grad()
+def first_tokens(model) -> torch.Tensor:
+    """log pi of an answer's first token, [prompt, token]."""
+    rows = [model(input_ids=torch.tensor([prompt])).logits[0, -1] for prompt in PROMPTS]
+    return (torch.stack(rows) / TEMPERATURE).log_softmax(1)
+
+
 def test_the_reference_is_the_one_that_is_named(tmp_path):
     """TRL alone would take the policy that training starts from."""
-    import torch
-
     from irl_align.llm.models import load_causal_lm, load_tokenizer
 
     initial = write_world(tmp_path / "initial")

@@ -6,7 +6,13 @@ import pytest
 from tiny import WORDS
 
 from irl_align.core.errors import UserError
-from irl_align.llm.config import AlignConfig, LoraSettings, ModelConfig, PolicyConfig, SamplingConfig
+from irl_align.llm.config import (
+    AlignConfig,
+    LoraSettings,
+    ModelConfig,
+    PolicyConfig,
+    SamplingConfig,
+)
 from irl_align.llm.generation.samples import Completion, PromptSamples
 from irl_align.llm.models import load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef

@@ -5,9 +5,10 @@ Both sample G answers to a prompt from the policy as it is, and hold each agains
     GRPO  A_j = (r_j - mean r) [/ std r];  loss with clipped ratios and beta k3 per token
     RLOO  A_j = R_j - mean of the others,  R = r - beta log pi/pi_ref of the whole answer
 
-(thesis Algs. 8 and 11; Shao et al. 2024; Ahmadian et al. 2024). Dividing by the deviation of a
-group (`scale_rewards=group`, what GRPO is known for) gives every prompt a beta of its own, so
-pi_ref exp(r / beta) is the fixed point only with `scale_rewards=none`.
+(thesis Algs. 8 and 11; Shao et al. 2024; Ahmadian et al. 2024). RLOO's fixed point is pi_ref
+exp(r / beta) / Z. GRPO's is only nearly: dividing by a group's deviation (`scale_rewards=group`,
+what it is known for) gives every prompt a beta of its own, and its KL term charges a token for its
+own log ratio and not for those that it leads to (exact for answers of one token alone).
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def fit_dpo(
         policy, initial, pairs, config, model_config, seed=seed, scratch=scratch
     )
     with completions_only(trainer.args.device):
-        metrics = run_training(trainer, "policy", out, description="online DPO")
+        metrics = run_training(trainer, "policy", out, description=config.method.replace("_", " "))
     start = _start(policy, initial, config)
     save_policy(
         trainer.accelerator.unwrap_model(trainer.model),

@@ -4,9 +4,10 @@
         --samples samples --out policy
     accelerate launch --config_file configs/accelerate/zero3.yaml recipes/improve_policy.py ...
 
-The reward model scores the samples, the best is paired with the worst, and one round of DPO
-follows; --initial is the KL reference unless `policy.reference=previous`. OUT gets model/,
-adapter/ (with LoRA), pairs.jsonl, probe.json and steps.jsonl. Nothing that exists is overwritten.
+By `policy.method`: online_dpo (the reward model scores the samples, the best is paired with the
+worst), raft (the best is learned), ppo, grpo and rloo (they sample answers of their own). --initial
+is the KL reference unless `policy.reference=previous`. OUT gets model/, adapter/ (with LoRA),
+probe.json, steps.jsonl, and pairs.jsonl or rollouts.jsonl. Nothing that exists is overwritten.
 """
 
 from __future__ import annotations

@@ -110,8 +110,13 @@ def run(home, model, method: str, reference: str, rounds: int = 1):
     (home / "held.jsonl").write_text("".join(json.dumps(r) + "\n" for r in held))
     (home / "tiny.yaml").write_text(
         CONFIG.format(
-            run=home / "run", home=home, model=model, method=method, reference=reference,
-            rounds=rounds, preferences="null" if method == "spin" else preferences,
+            run=home / "run",
+            home=home,
+            model=model,
+            method=method,
+            reference=reference,
+            rounds=rounds,
+            preferences="null" if method == "spin" else preferences,
         )  # fmt: skip
     )
     return align(load_config(AlignConfig, home / "tiny.yaml", [])), held

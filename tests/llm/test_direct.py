@@ -117,7 +117,7 @@ def run(home, model, method: str, reference: str, rounds: int = 1):
             reference=reference,
             rounds=rounds,
             preferences="null" if method == "spin" else preferences,
-        )  # fmt: skip
+        )
     )
     return align(load_config(AlignConfig, home / "tiny.yaml", [])), held
 

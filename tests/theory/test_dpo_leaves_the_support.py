@@ -1,6 +1,6 @@
 """Thesis Table 4.1: DPO's infimum does not say where the mass goes; the regularised optimum does.
 
-pi_ref = (.5, .5, 0) and one pair, y1 over y2. DPO's loss is log(1 + (pi_2 / pi_1)^beta), which tends
+pi_ref = (.5, .5, 0) and one pair, y1 over y2. DPO loses log(1 + (pi_2 / pi_1)^beta), which tends
 to 0 with pi_2 for any pi_1 = a > 0. So every (a, 0, 1 - a) attains the infimum, and y3, which the
 reference never says, may take the rest. pi_ref exp(r / beta) / Z stays on the support.
 """

@@ -24,6 +24,7 @@ from irl_align.llm.policy.scores import normalisation
 from irl_align.llm.ppo.actor_critic import ActorCritic, SeparateModels
 from irl_align.llm.ppo.shared import REWARD, VALUE, SharedModels, add_update
 from irl_align.llm.reward.scorer import RewardModelInfo, RewardScorer, load_classifier
+from irl_align.llm.weights import SavedWeights
 
 if TYPE_CHECKING:
     from irl_align.llm.config import AlignConfig
@@ -170,11 +171,12 @@ def _reward_update(
     body: dict[str, Tensor], folder: Path, prefix: str
 ) -> tuple[LowRankUpdate | None, Tensor]:
     """(what the reward model adds to the base's body, None when that is no adapter; its head)."""
-    classifier: Any = load_classifier(folder)
-    tuned = dict(classifier.base_model.state_dict())
-    score: Tensor = classifier.score.weight.detach().float().clone()
+    saved = SavedWeights(folder)
+    if "score.weight" not in saved:
+        raise UserError(f"{folder} is no reward model: it has no score head")
+    score = saved["score.weight"].float()
     try:
-        update = low_rank_update(body, tuned)
+        update = low_rank_update(body, SavedWeights(folder, prefix))
     except NotLowRank as reason:
         print(
             f"the reward model is no adapter of the policy's base ({reason}) and is loaded beside "

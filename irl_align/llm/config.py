@@ -222,8 +222,9 @@ class PolicyConfig(OptimConfig):
     label_smoothing: float = 0.0
     max_length: int = 1024
     truncated: str = "exclude"  # unfinished completions: exclude, or reject (never chosen)
-    pairs_per_prompt: int = 1  # k best against k worst, matched by rank
-    scores: ScoreSettings = field(default_factory=ScoreSettings)  # of ppo, grpo and rloo
+    pairing: str = "best_worst"  # or bradley_terry: pairs and labels drawn by the scores
+    pairs_per_prompt: int = 1  # k best against k worst, matched by rank; or k drawn pairs
+    scores: ScoreSettings = field(default_factory=ScoreSettings)  # ppo, grpo, rloo, drawn pairs
     ppo: PPOSettings = field(default_factory=PPOSettings)
     group: GroupSettings = field(default_factory=GroupSettings)  # of grpo and rloo
 
@@ -237,6 +238,7 @@ class PolicyConfig(OptimConfig):
             )
         choice("reference", self.reference, ("sft", "base", "previous"))
         choice("truncated", self.truncated, ("exclude", "reject"))
+        choice("pairing", self.pairing, ("best_worst", "bradley_terry"))
         positive(self, "beta", "pairs_per_prompt")
 
 

@@ -148,15 +148,22 @@ def _policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
 
 
 def _online_dpo(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
-    from irl_align.llm.policy.pairs import best_against_worst
+    from irl_align.llm.policy.pairs import best_against_worst, bradley_terry_pairs
+    from irl_align.llm.policy.scores import normalisation
 
     samples = read_samples(Path(job.inputs["samples"]) / SAMPLES_NAME)
-    score_samples(samples, Path(job.inputs["reward"]), config)
-    pairs, dropped = best_against_worst(
-        samples,
-        truncated=config.policy.truncated,
-        pairs_per_prompt=config.policy.pairs_per_prompt,
-    )
+    reward = Path(job.inputs["reward"])
+    score_samples(samples, reward, config)
+    wanted = config.policy.pairs_per_prompt
+    if config.policy.pairing == "bradley_terry":
+        _, scale = normalisation(reward / "model", config.policy.scores)
+        for completion in (c for s in samples for c in s.completions):
+            completion.scores["paid"] = completion.scores["reward"] / scale
+        pairs, dropped = bradley_terry_pairs(samples, job.seed, pairs_per_prompt=wanted, key="paid")
+    else:
+        pairs, dropped = best_against_worst(
+            samples, truncated=config.policy.truncated, pairs_per_prompt=wanted
+        )
     margins = [p.margin for p in pairs]
     metrics = _fit_pairs(config, job, scratch, pairs, dropped)
     return metrics | {"policy/margin": sum(margins) / max(len(margins), 1)}

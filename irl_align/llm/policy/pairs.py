@@ -1,7 +1,14 @@
-"""Pairs for online DPO: the best of N completions against the worst, by the reward model."""
+"""Pairs for online DPO, by the reward model's scores of N completions.
+
+The best against the worst learns most from a round; how far the policy then goes is not what the
+reward says, because a label is certain however small the gap. Pairs drawn at random with
+Bradley-Terry labels lead to pi_ref exp(r / beta) / Z (Rafailov et al. 2023, section 4).
+"""
 
 from __future__ import annotations
 
+import math
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +16,12 @@ from dataclasses import dataclass
 from irl_align.llm.data.schema import Message
 from irl_align.llm.generation.samples import Completion, PromptSamples
 
-__all__ = ["PolicyPair", "best_against_worst"]
+__all__ = ["PolicyPair", "best_against_worst", "bradley_terry_pairs"]
 
 
 @dataclass(frozen=True)
 class PolicyPair:
-    """chosen scored higher than rejected; `margin` is the difference of their scores."""
+    """`margin` is the difference of their scores: positive, but for a label that was drawn."""
 
     id: str
     prompt: Sequence[Message]
@@ -63,6 +70,37 @@ def best_against_worst(
                 dropped["ties"] += 1
                 continue
             pairs.append(PolicyPair(item.id, item.prompt, best.text, worst.text, margin))
+    return pairs, dropped
+
+
+def bradley_terry_pairs(
+    samples: Sequence[PromptSamples],
+    seed: int,
+    *,
+    pairs_per_prompt: int = 1,
+    key: str = "reward",
+) -> tuple[list[PolicyPair], Counter[str]]:
+    """Two different finished completions at random, the first chosen with probability
+    sigmoid(r_1 - r_2), `pairs_per_prompt` times; scores in the units in which the policy's beta is
+    meant."""
+    generator = random.Random(seed)
+    pairs: list[PolicyPair] = []
+    dropped: Counter[str] = Counter()
+    for item in samples:
+        if item.skipped:
+            dropped["over_long_prompt"] += 1
+            continue
+        whole = _distinct([c for c in item.completions if c.finished and c.text])
+        dropped["cut_off_completions"] += len([c for c in item.completions if not c.finished])
+        if len(whole) < 2:
+            dropped["fewer_than_two_completions"] += 1
+            continue
+        for _ in range(pairs_per_prompt):
+            one, other = generator.sample(whole, 2)
+            margin = one.scores[key] - other.scores[key]
+            if generator.random() >= 1 / (1 + math.exp(-max(min(margin, 700.0), -700.0))):
+                one, other, margin = other, one, -margin
+            pairs.append(PolicyPair(item.id, item.prompt, one.text, other.text, margin))
     return pairs, dropped
 
 

@@ -30,7 +30,7 @@ from irl_align.core.errors import UserError
 from irl_align.core.seeding import derive_seed
 
 # Rows that go through the networks at once where no gradient is asked for: they fit into a cache.
-CHUNK = 1_000
+CHUNK = 500
 # Epochs that a fit is expected to take, where compiling has to be decided on.
 _USUAL_EPOCHS = 30
 
@@ -210,7 +210,7 @@ def squared_errors(ensemble: GaussianEnsemble, rows: Tensor, inputs: int) -> Ten
     """[K]: mean squared error of each member's mean over rows [M, inputs + O] and numbers."""
     total = torch.zeros(ensemble.members, dtype=torch.float64)
     for chunk in rows.split(CHUNK):
-        mean, _ = ensemble(chunk[:, :inputs])
+        mean, _ = ensemble.predict(chunk[:, :inputs])
         total += (mean - chunk[:, inputs:]).square().sum(dim=(1, 2))
     return total / (len(rows) * (rows.shape[1] - inputs))
 

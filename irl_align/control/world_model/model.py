@@ -70,7 +70,7 @@ class WorldModel:
 
     def predict(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """[B, O], [B, A] -> mean and standard deviation of the next state, each [K, B, O]."""
-        mean, log_var = self.ensemble(self.scales.inputs(observations, actions))
+        mean, log_var = self.ensemble.predict(self.scales.inputs(observations, actions))
         unit = self.scales.change_std
         next_mean = observations + self.scales.change_mean + mean * unit
         return next_mean, (0.5 * log_var).exp() * unit

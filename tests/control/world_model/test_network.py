@@ -36,6 +36,7 @@ def test_each_member_is_a_perceptron_of_its_own():
     for member in range(K):
         wanted = plain_forward(net, member, x)
         torch.testing.assert_close((mean[member], log_var[member]), wanted)
+    torch.testing.assert_close(net.predict(x), (mean, log_var))
 
 
 def test_the_log_variance_stays_between_its_bounds():

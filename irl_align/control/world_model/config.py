@@ -27,6 +27,8 @@ class WorldModelConfig:
     most_held_out: Optional[int] = 10_000  # that share goes no higher than this; None: no limit
     bootstrap: bool = True  # each member learns from a draw with replacement of its own
     standardised_targets: bool = False  # changes of state in units of their standard deviations
+    # Next states stay within the box of those in the data; without it long rollouts drift away.
+    stay_in_box: bool = False
     improvement: float = 0.01  # share by which the error must fall to count as progress
     patience: int = 5  # epochs without progress after which a member stops
     min_epochs: int = 0  # of each member, progress or not

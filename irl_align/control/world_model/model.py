@@ -94,6 +94,7 @@ class WorldModel:
         index = chosen[None, :, None].expand(1, -1, self.observation_dim)
         noise = torch.randn(count, self.observation_dim, generator=generator)
         sampled = means.gather(0, index)[0] + stds.gather(0, index)[0] * noise
+        sampled = sampled.clamp(self.scales.low, self.scales.high)
         unsure = torch.zeros(count)
         if penalty is not None:
             unsure = PENALTIES[penalty](Predicted(means, stds, chosen, sampled))
@@ -188,6 +189,9 @@ def fit_world_model(
     scales = Scales(spaces.observation_dim, spaces.action_dim)
     inputs = torch.cat([data.observations, data.actions], dim=-1)
     scales.fit(inputs[learned], changes[learned] if config.standardised_targets else None)
+    if config.stay_in_box:
+        scales.low.copy_(data.next_observations.amin(dim=0))
+        scales.high.copy_(data.next_observations.amax(dim=0))
     rows = torch.cat(
         [scales.inputs(data.observations, data.actions), scales.targets(changes)], dim=-1
     )

@@ -30,12 +30,15 @@ class Scales(nn.Module):
     Attributes:
         input_mean, input_std: [O + A].
         change_mean, change_std: [O]; 0 and 1 when changes are taken as they are.
+        low, high: [O], the box that next states are kept in; infinite where there is none.
     """
 
     input_mean: Tensor
     input_std: Tensor
     change_mean: Tensor
     change_std: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, observation_dim: int, action_dim: int) -> None:
         super().__init__()
@@ -44,6 +47,8 @@ class Scales(nn.Module):
         self.register_buffer("input_std", torch.ones(width))
         self.register_buffer("change_mean", torch.zeros(observation_dim))
         self.register_buffer("change_std", torch.ones(observation_dim))
+        self.register_buffer("low", torch.full((observation_dim,), -torch.inf))
+        self.register_buffer("high", torch.full((observation_dim,), torch.inf))
 
     def fit(self, inputs: Tensor, changes: Tensor | None) -> None:
         """To inputs [N, O + A] and, unless None, changes [N, O]. A constant column keeps unit 1."""

@@ -26,6 +26,17 @@ def test_a_step_draws_from_the_elites_gaussians(system, known):
     assert not step.terminated.any()
 
 
+def test_next_states_stay_in_the_box_of_the_data(system, small):
+    data = system.data(400)
+    far = torch.full((50, 2), 30.0)
+    for stay in (False, True):
+        config = small(max_epochs=2, stay_in_box=stay)
+        model = fit_world_model(data, system.spaces, config, seed=0).model
+        step = model.step(far, torch.zeros(50, 1), torch.Generator().manual_seed(0), None)
+        inside = (step.next_observations <= data.next_observations.amax(dim=0)).all()
+        assert bool(inside) == stay
+
+
 def test_the_same_generator_gives_the_same_step(system, known):
     model, data = known(system), system.data(50)
     steps = [

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from irl_align.core.config import load_config
 from irl_align.core.errors import UserError, exit_with_clear_errors
@@ -30,20 +27,6 @@ COLUMNS = (
 LAST = 10
 
 
-class OnlyWhatMatters:
-    """Rounds in which something was evaluated, and every tenth epoch of the world model's fit."""
-
-    def __init__(self, logger: ConsoleLogger) -> None:
-        self._logger = logger
-
-    def log(self, step: int, metrics: Mapping[str, float], kind: str = "round") -> None:
-        if "eval/return" in metrics or (kind != "round" and step % 10 == 0):
-            self._logger.log(step, metrics, kind)
-
-    def progress(self, description: str, total: int | None = None) -> AbstractContextManager[Any]:
-        return self._logger.progress(description, total)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -54,6 +37,7 @@ def main() -> int:
     parser.add_argument("--expert", type=float, help="the expert's return, for the plot")
     arguments = parser.parse_intermixed_args()
 
+    from irl_align.control.evaluating import OnlyEvaluations
     from irl_align.control.offline.config import OfflineMLIRLConfig
     from irl_align.control.offline_ml_irl import offline_ml_irl
     from irl_align.evaluation.returns import Curve, report_returns
@@ -68,7 +52,7 @@ def main() -> int:
         name = f"seed-{seed}"
         print(f"{config.environment.name}, {name}")
         one = replace(config, seed=seed, run_dir=str(Path(config.run_dir) / name))
-        result = offline_ml_irl(one, loggers=[OnlyWhatMatters(ConsoleLogger(COLUMNS))])
+        result = offline_ml_irl(one, loggers=[OnlyEvaluations(ConsoleLogger(COLUMNS))])
         scores = [row["eval/score"] for row in result.history if "eval/score" in row]
         if scores:
             last = scores[-LAST:]

@@ -13,7 +13,7 @@ import yaml
 from irl_align.control.baselines.comparison import CompareConfig, grid
 from irl_align.control.config import ExpertConfig, MLIRLConfig
 from irl_align.control.environments.making import make
-from irl_align.control.offline.config import OfflineMLIRLConfig
+from irl_align.control.offline.config import MOPOConfig, OfflineMLIRLConfig
 from irl_align.core.config import load_config, to_dict
 from irl_align.llm.config import AlignConfig
 from irl_align.tabular.config import TabularConfig
@@ -211,6 +211,8 @@ CONTROL_STEPS = {
 def control_config(path: Path) -> Any:
     if path.stem.endswith("_expert") and path.parent.name not in ("thesis", "okit"):
         return load_config(ExpertConfig, path)
+    if path.parent.name == "mopo" or path.stem.endswith("_mopo"):
+        return load_config(MOPOConfig, path, ["dataset.path=any.npz", "reward=true_reward"])
     if "offline" in path.relative_to(CONFIGS).parts:
         given = ["demonstrations.path=any.npz", "dataset.path=other.npz"]
         return load_config(OfflineMLIRLConfig, path, given)

@@ -77,13 +77,14 @@ def spent(budget: int, history: list[dict[str, float]]) -> bool:
 
 
 class OnlyEvaluations:
-    """Hands on the rounds in which something was evaluated: others are a fraction of a second."""
+    """Hands on the rounds in which something was evaluated: others are a fraction of a second. Of
+    what is no round (epochs of a world model's fit) every tenth step."""
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
 
     def log(self, step: int, metrics: Mapping[str, float], kind: str = "round") -> None:
-        if "eval/return" in metrics:
+        if "eval/return" in metrics if kind == "round" else step % 10 == 0:
             self._logger.log(step, metrics, kind)
 
     def progress(

@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
-from irl_align.control.config import (
-    DemonstratedConfig,
-    DemonstrationConfig,
-    RewardConfig,
-)
+from irl_align.control.config import ControlConfig, DemonstrationConfig, RewardConfig
 from irl_align.control.world_model.config import WorldModelConfig
 from irl_align.control.world_model.penalties import PENALTIES
 from irl_align.core.checks import choice, not_negative, positive
 
-__all__ = ["ComparisonConfig", "ImaginationConfig", "OfflineConfig", "OfflineMLIRLConfig"]
+__all__ = [
+    "TRUE_REWARD",
+    "ComparisonConfig",
+    "ImaginationConfig",
+    "MOPOConfig",
+    "OfflineConfig",
+    "OfflineMLIRLConfig",
+]
+
+TRUE_REWARD = "true_reward"
 
 
 @dataclass
@@ -61,7 +66,7 @@ class ComparisonConfig:
 
 
 @dataclass
-class OfflineConfig(DemonstratedConfig):
+class OfflineConfig(ControlConfig):
     """What every learner in a world model has.
 
     Of `sac`, `capacity` is that of the imagined transitions, `update_every` updates are made in one
@@ -96,5 +101,15 @@ class OfflineMLIRLConfig(OfflineConfig):
     """Offline ML-IRL (thesis Alg. 3) on one data set."""
 
     run_dir: str = "runs/offline_ml_irl"
+    demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
+
+
+@dataclass
+class MOPOConfig(OfflineConfig):
+    """A policy for a reward that does not change: a learned one, or as a yardstick the true one."""
+
+    run_dir: str = "runs/mopo"
+    # A saved reward, or a run with one; or `true_reward`: what the data set's own rewards say.
+    reward: str = "???"

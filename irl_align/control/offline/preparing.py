@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from irl_align.core.run import RunDirectory
 from irl_align.core.seeding import derive_seed
 
 SETUP = "world_model"
+# Share of steps whose end may be marked otherwise than the environment would: files are rounded.
+_FEW = 0.001
 
 
 def prepare_model(
@@ -52,7 +55,11 @@ def prepare_model(
         generator = torch.Generator().manual_seed(seed)
         most = config.world_model.most_held_out or len(data)
         held_out = torch.randperm(len(data), generator=generator)[:most]
-        told: dict[str, Any] = {"path": config.world_model.path, "facts": model.facts}
+        told: dict[str, Any] = {
+            "path": config.world_model.path,
+            "facts": model.facts,
+            "calibrated_on": "rows of the data set that it may have learned from",
+        }
     else:
 
         def on_epoch(epoch: int, errors: list[float]) -> None:
@@ -71,6 +78,7 @@ def prepare_model(
         model, held_out = fitted.model, fitted.held_out
         told = {**fitted.report.as_dict(), "elites": model.elites.tolist()}
         told["termination"] = fitted.termination
+        _check_ends(fitted.termination, len(data), spaces)
     found = calibrate(
         model,
         Batch(*(column[held_out] for column in data.transitions)),
@@ -122,6 +130,17 @@ def model_learner(config: OfflineConfig, spaces: Spaces) -> Learner:
             config.sac.capacity, spaces.observation_dim, spaces.action_dim, seed=config.seed
         ),
     )
+
+
+def _check_ends(termination: dict[str, Any], steps: int, spaces: Spaces) -> None:
+    wrong = termination.get("disagreements", 0)
+    if wrong > _FEW * steps:
+        warnings.warn(
+            f"{wrong} of {steps} steps of the data set end, or go on, otherwise than "
+            f"{spaces.environment} does; if its robots never end, set "
+            "environment.fixed_horizon=true",
+            stacklevel=3,
+        )
 
 
 def _transitions(trajectories: Trajectories) -> Batch:

@@ -104,3 +104,38 @@ def test_an_epoch_is_rollouts_from_the_data_and_updates(spaces):
 def test_without_a_weight_nobody_computes_a_penalty(spaces):
     _, _, model, _ = improve(spaces, penalty_coef=0.0)
     assert {penalty for _, penalty in model.asked} == {None}
+
+
+class Unsure(Model):
+    """Every step is the last, and the model is unsure of what a positive first action does."""
+
+    def step(self, observations, actions, generator, penalty):
+        unsure = 5.0 * (actions[:, 0] > 0) * (penalty is not None)
+        return Imagined(observations, torch.ones(len(observations), dtype=torch.bool), unsure)
+
+
+def test_the_policy_avoids_what_the_model_is_unsure_of(spaces):
+    """The reward is for the positive side, the penalty is more: what wins depends on lambda."""
+    data = dataset()
+    chosen = []
+    for coef in (1.0, 0.0):
+        config = ImaginationConfig(
+            epochs=4, starts=100, horizon=3, updates=100, real_share=0.0, penalty_coef=coef
+        )
+        sac = SACConfig(
+            hidden=[16],
+            batch_size=32,
+            update_every=4,
+            capacity=400,
+            learning_rate=1e-2,
+            alpha=0.05,
+            compile="never",
+        )
+        learner = Learner(spaces, sac, seed=0, buffer=PenalisedBuffer(400, O, A))
+        verb = ModelBasedSoftActorCritic(
+            Unsure(), data, config, lambda reward: lambda o, a: (a[..., 0] > 0).float()
+        )
+        verb.improve(learner, None, None, PhaseContext(0, "policy", 3, None, []))
+        with torch.no_grad():
+            chosen.append(learner.agent.actor.mode(data.transitions.observations)[:, 0])
+    assert (chosen[0] < 0).float().mean() > 0.9 and (chosen[1] > 0).float().mean() > 0.9

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,9 @@ from irl_align.control.networks.rewards import load_reward
 from irl_align.control.offline.comparison import InTheModel
 from irl_align.control.offline.config import ComparisonConfig, OfflineMLIRLConfig
 from irl_align.control.offline.improvement import ModelBasedSoftActorCritic
+from irl_align.control.offline.preparing import _check_ends
 from irl_align.control.offline_ml_irl import ConservativeLikelihoodStep, offline_ml_irl
+from irl_align.control.spaces import Spaces
 from irl_align.control.world_model.config import WorldModelConfig
 from irl_align.control.world_model.model import WorldModel
 from irl_align.core.config import load_config
@@ -223,6 +226,16 @@ def test_a_saved_world_model_is_taken(tiny, whole, tmp_path):
         flat, _ = outcome(offline_ml_irl(config))
         assert torch.equal(flat, whole["plain"][0])
         assert (tmp_path / path.name / "setup/world_model/world_model.pt").is_file()
+
+
+def test_ends_that_are_not_the_environment_s_are_warned_of():
+    walker = Spaces("Walker2d-v5", 17, -np.ones(6, np.float32), np.ones(6, np.float32))
+    with pytest.warns(UserWarning, match=r"30 of 1000 steps .*fixed_horizon=true"):
+        _check_ends({"disagreements": 30}, 1_000, walker)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _check_ends({"disagreements": 1}, 1_000, walker)
+        _check_ends({"kind": "never"}, 1_000, walker)
 
 
 def test_an_annealed_reward_slows_down_with_the_rounds(tiny, monkeypatch):

@@ -91,9 +91,10 @@ def prepare_model(
         "model/within_one": found.held_out.within_one,
         "model/log_likelihood": found.held_out.log_likelihood,
     }
-    if found.expert is not None and found.expert_covered is not None:
+    if found.expert is not None:
         metrics["model/expert_error"] = found.expert.error
-        metrics["model/expert_covered"] = found.expert_covered
+        metrics["model/expert_predicted"] = found.expert_predicted or 0.0
+        metrics["model/expert_covered"] = found.expert_covered or 0.0
     for logger in loggers:
         logger.log(0, metrics, SETUP)
     if run is not None:

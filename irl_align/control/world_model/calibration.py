@@ -7,7 +7,8 @@ transitions are where the surrogate likelihood can differ from the true one at a
 
 |P - P_hat|_1 cannot be measured where P is a density that is only known by samples, or no density
 (a simulator without noise). What stands for it is the error on expert pairs, in the same units as
-on held-out ones, and the share of pairs that the model is less sure of than of nearly all data.
+on held-out ones, the share of pairs that the model predicts as well as nearly all data, and the
+share of them that it believes to know as well: where the second is the larger, it is too sure.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from irl_align.control.world_model.model import WorldModel
 from irl_align.control.world_model.penalties import PENALTIES, Predicted
 from irl_align.core.errors import UserError
 
-# A pair is not covered when the model is less sure of it than of this share of held-out data.
+# A pair is covered when the model is as sure of it as of this share of held-out data, and predicted
+# when its error is as small as that of this share.
 COVERED = 0.95
 _BINS = 10
 
@@ -63,14 +65,16 @@ class Calibration:
     Attributes:
         by_penalty: of held-out transitions in ten bins of rising u, (mean u, mean error).
         expert: the same numbers on expert pairs; None where none were given.
-        expert_covered: share of expert pairs that the model is as sure of as of 95% of held-out
+        expert_predicted: share of expert pairs whose error is as small as that of 95% of held-out
             data; None where there are none.
+        expert_covered: share of expert pairs that the model is as sure of as of 95% of them.
     """
 
     penalty: str
     held_out: Errors
     by_penalty: list[tuple[float, float]]
     expert: Errors | None
+    expert_predicted: float | None
     expert_covered: float | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,10 +96,10 @@ class Calibration:
                     f"{found.within_two:>10.3f}{found.log_likelihood:>10.2f}"
                     f"{found.penalty:>10.4f}{said:>11}"
                 )
-        if self.expert_covered is not None:
+        if self.expert_predicted is not None and self.expert_covered is not None:
             lines.append(
-                f"{self.expert_covered:.1%} of expert pairs are as sure as {COVERED:.0%} of held"
-                f"-out data ({self.penalty})"
+                f"{self.expert_predicted:.1%} of expert pairs are predicted as well as "
+                f"{COVERED:.0%} of held-out data; of {self.expert_covered:.1%} the model is as sure"
             )
         return "\n".join(lines)
 
@@ -117,12 +121,23 @@ def calibrate(
         (float(unsure[part].mean()), float(errors[part].mean()))
         for part in order.tensor_split(min(_BINS, len(order)))
     ]
-    of_expert, covered = None, None
-    if expert is not None:
-        of_expert, _, of_pairs = _measure(model, expert, unit, penalty, seed)
-        limit = unsure.sort().values[max(0, math.ceil(COVERED * len(unsure)) - 1)]
-        covered = float((of_pairs <= limit).double().mean())
-    return Calibration(penalty, known, bins, of_expert, covered)
+    if expert is None:
+        return Calibration(penalty, known, bins, None, None, None)
+    of_expert, their_errors, of_pairs = _measure(model, expert, unit, penalty, seed)
+    return Calibration(
+        penalty,
+        known,
+        bins,
+        of_expert,
+        expert_predicted=_share_within(their_errors, errors),
+        expert_covered=_share_within(of_pairs, unsure),
+    )
+
+
+def _share_within(values: Tensor, data: Tensor) -> float:
+    """Share of `values` that are no larger than `COVERED` of `data`."""
+    limit = data.sort().values[max(0, math.ceil(COVERED * len(data)) - 1)]
+    return float((values <= limit).double().mean())
 
 
 @torch.no_grad()

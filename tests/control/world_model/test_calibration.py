@@ -71,6 +71,7 @@ def test_expert_pairs_outside_of_the_data_are_not_covered(system, known):
     def covered(first: float) -> tuple[float | None, float]:
         found = calibrate(model, data, expert(first), penalty="mopo_default", seed=0)
         assert found.expert is not None
+        assert found.expert_predicted == found.expert_covered  # it is as wrong as it says
         return found.expert_covered, found.expert.error
 
     near, far = covered(0.1), covered(4.0)
@@ -80,7 +81,16 @@ def test_expert_pairs_outside_of_the_data_are_not_covered(system, known):
     # By its own measure 95% of the data are covered.
     same = calibrate(model, data, data, penalty="mopo_default", seed=0)
     assert same.expert_covered == pytest.approx(0.95, abs=1e-9)
-    assert "95.0% of expert pairs" in same.render()
+    assert same.expert_predicted == pytest.approx(0.95, abs=1e-9)
+    assert "95.0% of expert pairs are predicted as well as 95%" in same.render()
+
+
+def test_a_model_that_does_not_know_that_it_is_wrong(system, known):
+    """As sure everywhere: all expert pairs are covered, though none is predicted."""
+    data = system.data(1_000)
+    shifted = data._replace(next_observations=data.next_observations + 5)
+    found = calibrate(known(system), data, shifted, penalty="mopo_default", seed=0)
+    assert (found.expert_predicted, found.expert_covered) == (0, 1)
 
 
 def test_nothing_to_measure_on(system, known):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -51,11 +52,22 @@ def test_from_an_expert_s_training_to_a_reward_and_its_transfer(run, tmp_path):
     assert "reward/explained" in out
 
 
-def test_references_are_measured_and_used(run, tmp_path):
+def test_references_are_measured(run, tmp_path):
     code, _, err = run("eval/control_references.py", "Pendulum", "--demonstrations", "none.npz")
     assert code == 2 and "none.npz: no such file" in err
     code, _, err = run("eval/control_references.py", "Pendulum", "--policy", "none.npz")
     assert code == 2 and "none.npz: no such file" in err
+    steps = {"observations": np.zeros((6, 3)), "actions": np.zeros((5, 1)), "terminated": [False]}
+    np.savez(tmp_path / "best.npz", **steps, lengths=[5], rewards=-np.ones(5))
+    expert = ("eval/control_references.py", "Pendulum", "--demonstrations", "best.npz")
+    code, out, err = run(*expert, "--episodes", "2", "--out", "mine.json")
+    assert code == 0, err
+    assert "mine.json: Pendulum-v1: random -" in out and "expert -5.00" in out
+    found = json.loads((tmp_path / "mine.json").read_text())["Pendulum-v1"]
+    assert found["expert"] == -5 and found["episodes"] == 2 and len(found["sha256"]) == 64
+    np.savez(tmp_path / "silent.npz", **steps, lengths=[5])
+    code, _, err = run(*expert[:3], "silent.npz")
+    assert code == 2 and "silent.npz: no rewards in it" in err
 
 
 @pytest.mark.parametrize(

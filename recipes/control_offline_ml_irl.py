@@ -53,6 +53,8 @@ def main() -> int:
         print(f"{config.environment.name}, {name}")
         one = replace(config, seed=seed, run_dir=str(Path(config.run_dir) / name))
         result = offline_ml_irl(one, loggers=[OnlyEvaluations(ConsoleLogger(COLUMNS))])
+        setup = Path(one.run_dir) / "setup" / "world_model"
+        print((setup / "calibration.txt").read_text(encoding="utf-8"), end="")
         scores = [row["eval/score"] for row in result.history if "eval/score" in row]
         if scores:
             last = scores[-LAST:]

@@ -35,7 +35,7 @@ def test_from_an_expert_s_training_to_a_reward_and_its_transfer(run, tmp_path):
     offline = ("recipes/control_offline_ml_irl.py", config, *TINY, *MODEL, *data, demonstrations)
     code, out, err = run(*offline, "comparison.horizon=6")
     assert code == 0, err
-    assert "model/expert_covered" in out
+    assert "model/expert_covered" in out and "of expert pairs are predicted as well" in out
     home = tmp_path / "runs/offline/pendulum"
     found = json.loads((home / "returns.json").read_text())
     assert found["runs"][0]["steps"] == [8] and found["runs"][0]["returns"][0] < 0

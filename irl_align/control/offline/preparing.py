@@ -20,7 +20,7 @@ from irl_align.control.world_model.calibration import calibrate
 from irl_align.control.world_model.model import WorldModel, fit_world_model
 from irl_align.control.world_model.rollouts import PenalisedBuffer
 from irl_align.core.errors import UserError
-from irl_align.core.files import atomic_write_json
+from irl_align.core.files import atomic_write_json, atomic_write_text
 from irl_align.core.loggers import Logger
 from irl_align.core.run import RunDirectory
 from irl_align.core.seeding import derive_seed
@@ -40,9 +40,10 @@ def prepare_model(
 ) -> WorldModel:
     """The world model of a run: committed before, named by the configuration, or fitted now.
 
-    With a run it is committed as set-up, whole: weights, fit.json (how it went) and
-    calibration.json (what it is worth, on held-out data and on expert pairs). A fit that was killed
-    begins again and ends the same. Raises UserError as `fit_world_model` and `WorldModel.load`.
+    With a run it is committed as set-up, whole: weights, fit.json (how it went), and as .json and
+    .txt a calibration (what it is worth, on held-out data and on expert pairs). A fit that was
+    killed begins again and ends the same. Raises UserError as `fit_world_model` and
+    `WorldModel.load`.
     """
     if run is not None and run.setup_done(SETUP):
         run.verify_setup(SETUP)
@@ -102,6 +103,7 @@ def prepare_model(
         model.save(folder)
         atomic_write_json(folder / "fit.json", told)
         atomic_write_json(folder / "calibration.json", found.as_dict())
+        atomic_write_text(folder / "calibration.txt", found.render() + "\n")
         run.commit_setup(SETUP, metrics, time.perf_counter() - start, seed)
     return model
 

@@ -13,6 +13,7 @@ import yaml
 from irl_align.control.baselines.comparison import CompareConfig, grid
 from irl_align.control.config import ExpertConfig, MLIRLConfig
 from irl_align.control.environments.making import make
+from irl_align.control.offline.config import MOPOConfig, OfflineMLIRLConfig
 from irl_align.core.config import load_config, to_dict
 from irl_align.llm.config import AlignConfig
 from irl_align.tabular.config import TabularConfig
@@ -215,8 +216,13 @@ CONTROL_STEPS = {
 
 
 def control_config(path: Path) -> Any:
-    if path.stem.endswith("_expert"):
+    if path.stem.endswith("_expert") and path.parent.name not in ("thesis", "okit"):
         return load_config(ExpertConfig, path)
+    if path.parent.name == "mopo" or path.stem.endswith("_mopo"):
+        return load_config(MOPOConfig, path, ["dataset.path=any.npz", "reward=true_reward"])
+    if "offline" in path.relative_to(CONFIGS).parts:
+        given = ["demonstrations.path=any.npz", "dataset.path=other.npz"]
+        return load_config(OfflineMLIRLConfig, path, given)
     if path.parent.name == "compare":
         return load_config(
             CompareConfig, path, ["demonstrations.path=any/{environment}.npz", "seeds=1"]
@@ -266,6 +272,79 @@ def test_robots_give_iq_learn_its_authors_settings():
     cell = next(cell for cell in grid(config) if cell.method == "iq_learn")
     assert (cell.config.sac.learning_rate, cell.config.sac.actor_learning_rate) == (3e-4, 3e-5)
     assert (cell.config.sac.hidden, cell.config.chi) == ([256, 256], 0.5)
+
+
+# Section 3's table, [h, N, lambda, penalty] of each data set, and OfflineRL-Kit's [h, lambda].
+OFFLINE_PAPER = {
+    "halfcheetah_medium": (6, 7, 5.92, "ensemble_var"),
+    "halfcheetah_medium_replay": (37, 11, 0.96, "ensemble_var"),
+    "halfcheetah_medium_expert": (5, 7, 4.56, "mopo_default"),
+    "hopper_medium": (43, 7, 37.28, "ensemble_std"),
+    "hopper_medium_replay": (43, 7, 5.90, "mopo_default"),
+    "hopper_medium_expert": (43, 12, 5.90, "mopo_default"),
+    "walker2d_medium": (37, 8, 0.99, "ensemble_std"),
+    "walker2d_medium_replay": (37, 13, 0.99, "ensemble_std"),
+    "walker2d_medium_expert": (37, 12, 0.99, "ensemble_std"),
+}
+OFFLINE_KIT = {
+    "halfcheetah_medium": (5, 0.5),
+    "hopper_medium": (5, 5.0),
+    "walker2d_medium": (5, 0.5),
+    "halfcheetah_medium_replay": (5, 0.5),
+    "hopper_medium_replay": (5, 2.5),
+    "walker2d_medium_replay": (1, 2.5),
+    "halfcheetah_medium_expert": (5, 2.5),
+    "hopper_medium_expert": (5, 5.0),
+    "walker2d_medium_expert": (1, 2.5),
+}
+OFFLINE_SHARED = {
+    "world_model.elites": 5,
+    "world_model.hidden": [200] * 4,
+    "world_model.learning_rate": 1e-3,
+    "world_model.batch_size": 256,
+    "world_model.improvement": 0.01,
+    "world_model.patience": 5,
+    "imagination.epochs": 20,
+    "imagination.starts": 50_000,
+    "imagination.updates": 1_000,
+    "imagination.real_share": 0.05,
+    "comparison.horizon": 200,
+    "sac.gamma": 0.99,
+    "sac.tau": 0.005,
+    "sac.batch_size": 256,
+    "sac.learning_rate": 3e-4,
+    "reward.hidden": [256, 256],
+    "reward.learning_rate": 1e-4,
+    "reward.weight_decay": 1e-3,
+    "reward.inputs": "state_action",
+}
+
+
+@pytest.mark.parametrize("preset", ["thesis", "okit"])
+@pytest.mark.parametrize("name", OFFLINE_PAPER)
+def test_offline_presets_hold_the_papers_values(preset, name):
+    config = to_dict(control_config(CONFIGS / "control" / "offline" / preset / f"{name}.yaml"))
+    assert {key: value_at(config, key) for key in OFFLINE_SHARED} == OFFLINE_SHARED
+    imagination, members = config["imagination"], config["world_model"]["members"]
+    found = imagination["horizon"], members, imagination["penalty_coef"], imagination["penalty"]
+    robot = name.partition("_")[0]
+    assert config["environment"]["name"].lower() == robot
+    if preset == "okit":
+        horizon, weight = OFFLINE_KIT[name]
+        assert found == (horizon, 7, weight, "mopo_default")
+        assert config["sac"]["hidden"] == [256, 256] and config["sac"]["target_entropy"] is None
+        assert config["rounds"] * imagination["epochs"] == 3_000
+        return
+    assert found == OFFLINE_PAPER[name]
+    walker = robot == "walker2d"
+    assert config["rounds"] * imagination["epochs"] == (2_000 if walker else 1_000)
+    assert config["world_model"]["min_epochs"] == (350 if walker else 0)
+    assert config["world_model"]["holdout"] == (
+        0.05 if name == "halfcheetah_medium_expert" else 0.2
+    )
+    assert config["sac"]["hidden"] == [256] * 3 and config["reward"]["steps"] == 1
+    # Half of the usual -A.
+    assert config["sac"]["target_entropy"] == {"hopper": -1.5}.get(robot, -3.0)
 
 
 @pytest.mark.parametrize("path", TABULAR, ids=lambda p: p.stem)

@@ -77,7 +77,7 @@ def _benches(
     environments: list[str] | None = None, seeds: int | None = None, steps: int | None = None
 ) -> dict[str, Bench]:
     from eval.bench import generation, ppo_memory, quickstart_round, reward_scoring, tabular
-    from eval.bench.control import ml_irl, returns, sac, soft_backup
+    from eval.bench.control import ml_irl, returns, sac, soft_backup, world_model
 
     sb3, sbx = "stable_baselines3", "sbx"
     return {
@@ -92,6 +92,8 @@ def _benches(
         "sac_64_vs_sbx": partial(sac.loop, "sac_64_vs_sbx", sac.SMALL, sbx),
         "sac_256": partial(sac.loop, "sac_256", sac.LARGE, sb3),
         "sac_256_vs_sbx": partial(sac.loop, "sac_256_vs_sbx", sac.LARGE, sbx),
+        "world_model_updates": world_model.updates,
+        "world_model_steps": world_model.steps,
         "ml_irl_pendulum": ml_irl.run,
         "sac_returns": partial(returns.run, environments, seeds, steps),
     }

@@ -8,7 +8,7 @@ with world(config) as here:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
@@ -84,6 +84,19 @@ class World:
             found = replace(found, trajectories=with_flags(found.trajectories))
         return found
 
+    @contextmanager
+    def directory(
+        self, keep: bool = True, free_keys: Sequence[str] = FREE_KEYS
+    ) -> Iterator[RunDirectory | None]:
+        """The run's folder, open for writing; None with `keep` False. For work before round 0."""
+        if not keep:
+            yield None
+            return
+        with RunDirectory(self.config.run_dir).open(
+            to_dict(self.config), free_keys=free_keys
+        ) as run:
+            yield run
+
     def run(
         self,
         verbs: Verbs[RewardT],
@@ -93,6 +106,7 @@ class World:
         *,
         loggers: Sequence[Logger] = (),
         keep: bool = True,
+        directory: RunDirectory | None = None,
         rounds: int | None = None,
         manifest: Callable[[int], Mapping[str, Any]] | None = None,
         **trainer: Any,
@@ -101,18 +115,18 @@ class World:
 
         Args:
             keep: with False nothing is written.
+            directory: the run's folder where it is open already; by default it is opened here.
             rounds: end after so many, too; for learners that use no environment steps.
             manifest: see BilevelTrainer.
             trainer: what else BilevelTrainer takes (`callbacks`).
         """
-        config, run = self.config, None
+        config = self.config
         self.evaluator.rounds = rounds
-        if keep:
-            run = RunDirectory(config.run_dir).open(to_dict(config), free_keys=FREE_KEYS)
         callbacks = [*trainer.pop("callbacks", ())]
-        if run is not None:
-            callbacks.append(ForgetReplay(run))
-        try:
+        opened = self.directory(keep) if directory is None else nullcontext(directory)
+        with opened as run:
+            if run is not None:
+                callbacks.append(ForgetReplay(run))
             loop: BilevelTrainer[Learner, RewardT] = BilevelTrainer(
                 verbs.sampler,
                 verbs.reward,
@@ -131,9 +145,6 @@ class World:
                 **trainer,
             )
             return loop.train(learner, reward)
-        finally:
-            if run is not None:
-                run.close()
 
 
 @contextmanager

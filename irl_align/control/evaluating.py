@@ -11,6 +11,7 @@ from irl_align.control.config import EnvironmentConfig, EvaluationConfig
 from irl_align.control.environments.making import make
 from irl_align.control.rollouts import Collector, Rollouts
 from irl_align.control.sac.learner import Learner
+from irl_align.control.scores import Reference
 from irl_align.core.loggers import Logger, Progress
 from irl_align.core.protocols import Metrics, PhaseContext
 
@@ -25,10 +26,11 @@ class ReturnEvaluator:
     `steps/evaluation` (what evaluations have used so far, counted apart); of every
     `config.every`-th one and of the round that spends the `budget` or is the last, too:
     `eval/return` (mean true return, undiscounted), `eval/return_std` (over the episodes),
-    `eval/length`.
+    `eval/length`, and with a `reference` `eval/score`.
 
     Attributes:
         rounds: how many there are; None when only the budget ends them.
+        reference: what a normalised score is measured against; None for none.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class ReturnEvaluator:
     ) -> None:
         self.config, self.budget = config, budget
         self.rounds: int | None = None
+        self.reference: Reference | None = None
         side_by_side = min(config.episodes, _SIDE_BY_SIDE)
         self._environments = [
             make(environment.name, **environment.options()) for _ in range(side_by_side)
@@ -51,6 +54,8 @@ class ReturnEvaluator:
             found["eval/return"] = float(returns.mean())
             found["eval/return_std"] = float(returns.std())
             found["eval/length"] = float(np.mean(rollouts.trajectories.lengths))
+            if self.reference is not None:
+                found["eval/score"] = self.reference.score(found["eval/return"])
             used += rollouts.trajectories.total_steps
         return {**found, "steps/evaluation": used}
 
@@ -72,13 +77,14 @@ def spent(budget: int, history: list[dict[str, float]]) -> bool:
 
 
 class OnlyEvaluations:
-    """Hands on the rounds in which something was evaluated: others are a fraction of a second."""
+    """Hands on the rounds in which something was evaluated: others are a fraction of a second. Of
+    what is no round (epochs of a world model's fit) every tenth step."""
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
 
     def log(self, step: int, metrics: Mapping[str, float], kind: str = "round") -> None:
-        if "eval/return" in metrics:
+        if "eval/return" in metrics if kind == "round" else step % 10 == 0:
             self._logger.log(step, metrics, kind)
 
     def progress(

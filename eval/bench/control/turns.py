@@ -47,6 +47,11 @@ def peer(module: str, alone: bool = True, /, **arguments: Any) -> Measured:
     return _measure(PEERS, f"eval.bench.control.peers.{module}", alone, arguments)
 
 
+def plain(module: str, alone: bool = True, /, **arguments: Any) -> Measured:
+    """What `eval.bench.control.plain.MODULE` measures, with this interpreter."""
+    return _measure(Path(sys.executable), f"eval.bench.control.plain.{module}", alone, arguments)
+
+
 def in_turn(mine: Work, other: Work, turns: int) -> dict[str, list[Measured]]:
     """ABAB...: so that a machine that gets slower or faster does so for both."""
     found: dict[str, list[Measured]] = {"ours": [], "peer": []}

@@ -31,7 +31,7 @@ class Learner:
 
     Attributes:
         agent: see `SAC`.
-        buffer: every transition so far, without rewards.
+        buffer: every transition so far, without rewards; one of another kind can be given.
         latest: the last whole episodes, at most `remember` of them.
         average: exponential moving average of the actor over `config.average_over` environment
             steps; None when none is asked for.
@@ -50,6 +50,7 @@ class Learner:
         remember: int = 0,
         planned_updates: int | None = None,
         critics: CriticLoss = TEMPORAL_DIFFERENCE,
+        buffer: ReplayBuffer | None = None,
     ) -> None:
         self.spaces, self.config = spaces, config
         self.agent = SAC(
@@ -60,13 +61,15 @@ class Learner:
             planned_updates=planned_updates,
             critics=critics,
         )
-        self.buffer = ReplayBuffer(
-            config.capacity,
-            spaces.observation_dim,
-            spaces.action_dim,
-            absorbing_transitions=config.absorbing_transitions if absorbing else 0,
-            seed=seed,
-        )
+        if buffer is None:
+            buffer = ReplayBuffer(
+                config.capacity,
+                spaces.observation_dim,
+                spaces.action_dim,
+                absorbing_transitions=config.absorbing_transitions if absorbing else 0,
+                seed=seed,
+            )
+        self.buffer = buffer
         self.average = copy.deepcopy(self.agent.actor) if config.average_over is not None else None
         self.acting = self.agent.acting
         if self.average is not None:

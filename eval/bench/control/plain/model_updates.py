@@ -1,0 +1,43 @@
+"""CPU and wall-clock milliseconds for an Adam step of every member, one after the other."""
+
+from __future__ import annotations
+
+import torch
+
+from eval.bench.control.plain.ensemble import Member
+from eval.bench.control.stopwatch import Stopwatch, arguments, report
+
+
+def main(
+    members: int,
+    hidden: list[int],
+    decay: list[float],
+    batch_size: int,
+    inputs: int,
+    outputs: int,
+    rows: int,
+    updates: int,
+) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    x, y = torch.randn(rows, inputs), torch.randn(rows, outputs)
+    ensemble = [Member(inputs, outputs, hidden) for _ in range(members)]
+    optimisers = [torch.optim.Adam(member.parameters(), lr=1e-3) for member in ensemble]
+
+    def update() -> None:
+        for member, optimiser in zip(ensemble, optimisers, strict=True):
+            index = torch.randint(rows, (batch_size,))
+            optimiser.zero_grad()
+            member.loss(x[index], y[index], decay).backward()
+            optimiser.step()
+
+    for _ in range(3):
+        update()
+    with Stopwatch() as watch:
+        for _ in range(updates):
+            update()
+    report(cpu=watch.cpu / updates * 1e3, wall=watch.wall / updates * 1e3, updates=updates)
+
+
+if __name__ == "__main__":
+    main(**arguments())

@@ -1,0 +1,1 @@
+"""Learning from data that is there: data sets, and policies improved inside a world model."""

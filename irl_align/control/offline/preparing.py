@@ -1,0 +1,151 @@
+"""What every learner in a world model does before its first round: the model, and its report."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from irl_align.control.buffers import Batch, Layout
+from irl_align.control.offline.config import OfflineConfig
+from irl_align.control.offline.dataset import OfflineDataset
+from irl_align.control.sac.learner import Learner
+from irl_align.control.spaces import Spaces
+from irl_align.control.trajectories import Trajectories
+from irl_align.control.world_model.calibration import calibrate
+from irl_align.control.world_model.model import WorldModel, fit_world_model
+from irl_align.control.world_model.rollouts import PenalisedBuffer
+from irl_align.core.errors import UserError
+from irl_align.core.files import atomic_write_json, atomic_write_text
+from irl_align.core.loggers import Logger
+from irl_align.core.run import RunDirectory
+from irl_align.core.seeding import derive_seed
+
+SETUP = "world_model"
+# Share of steps whose end may be marked otherwise than the environment would: files are rounded.
+_FEW = 0.001
+
+
+def prepare_model(
+    config: OfflineConfig,
+    spaces: Spaces,
+    data: OfflineDataset,
+    expert: Trajectories | None,
+    run: RunDirectory | None,
+    loggers: Sequence[Logger] = (),
+) -> WorldModel:
+    """The world model of a run: committed before, named by the configuration, or fitted now.
+
+    With a run it is committed as set-up, whole: weights, fit.json (how it went), and as .json and
+    .txt a calibration (what it is worth, on held-out data and on expert pairs). A fit that was
+    killed begins again and ends the same. Raises UserError as `fit_world_model` and
+    `WorldModel.load`.
+    """
+    if run is not None and run.setup_done(SETUP):
+        run.verify_setup(SETUP)
+        return WorldModel.load(run.setup_folder(SETUP), spaces)
+    seed = derive_seed(config.seed, round=0, phase=SETUP)
+    start = time.perf_counter()
+    if config.world_model.path is not None:
+        model = WorldModel.load(model_file(config.world_model.path), spaces)
+        # It may have learned from any of these rows; which, it does not say.
+        generator = torch.Generator().manual_seed(seed)
+        most = config.world_model.most_held_out or len(data)
+        held_out = torch.randperm(len(data), generator=generator)[:most]
+        told: dict[str, Any] = {
+            "path": config.world_model.path,
+            "facts": model.facts,
+            "calibrated_on": "rows of the data set that it may have learned from",
+        }
+    else:
+
+        def on_epoch(epoch: int, errors: list[float]) -> None:
+            for logger in loggers:
+                logger.log(epoch, {"model/error": sum(errors) / len(errors)}, SETUP)
+
+        fitted = fit_world_model(
+            data.transitions,
+            spaces,
+            config.world_model,
+            seed=seed,
+            fixed_horizon=config.environment.fixed_horizon,
+            facts={"data": data.report.sha256},
+            on_epoch=on_epoch,
+        )
+        model, held_out = fitted.model, fitted.held_out
+        told = {**fitted.report.as_dict(), "elites": model.elites.tolist()}
+        told["termination"] = fitted.termination
+        _check_ends(fitted.termination, len(data), spaces)
+    found = calibrate(
+        model,
+        Batch(*(column[held_out] for column in data.transitions)),
+        _transitions(expert) if expert is not None else None,
+        penalty=config.imagination.penalty,
+        seed=seed,
+    )
+    metrics = {
+        "model/error": found.held_out.error,
+        "model/within_one": found.held_out.within_one,
+        "model/log_likelihood": found.held_out.log_likelihood,
+    }
+    if found.expert is not None:
+        metrics["model/expert_error"] = found.expert.error
+        metrics["model/expert_predicted"] = found.expert_predicted or 0.0
+        metrics["model/expert_covered"] = found.expert_covered or 0.0
+    for logger in loggers:
+        logger.log(0, metrics, SETUP)
+    if run is not None:
+        folder = run.begin_setup(SETUP)
+        model.save(folder)
+        atomic_write_json(folder / "fit.json", told)
+        atomic_write_json(folder / "calibration.json", found.as_dict())
+        atomic_write_text(folder / "calibration.txt", found.render() + "\n")
+        run.commit_setup(SETUP, metrics, time.perf_counter() - start, seed)
+    return model
+
+
+def model_file(path: str) -> Path:
+    """The model that a path means: a file, its folder, or a run with one. UserError when none."""
+    place = Path(path)
+    inside = place / "setup" / SETUP
+    found = inside if inside.is_dir() else place
+    if not found.exists():
+        raise UserError(
+            f"world_model.path={path}: no such file or folder; give a saved world model, a run "
+            "with one, or null to fit one"
+        )
+    return found
+
+
+def model_learner(config: OfflineConfig, spaces: Spaces) -> Learner:
+    """A new learner that keeps what it imagines."""
+    planned = config.rounds * config.imagination.epochs * config.imagination.updates
+    return Learner(
+        spaces,
+        config.sac,
+        seed=config.seed,
+        planned_updates=planned,
+        buffer=PenalisedBuffer(
+            config.sac.capacity, spaces.observation_dim, spaces.action_dim, seed=config.seed
+        ),
+    )
+
+
+def _check_ends(termination: dict[str, Any], steps: int, spaces: Spaces) -> None:
+    wrong = termination.get("disagreements", 0)
+    if wrong > _FEW * steps:
+        warnings.warn(
+            f"{wrong} of {steps} steps of the data set end, or go on, otherwise than "
+            f"{spaces.environment} does; if its robots never end, set "
+            "environment.fixed_horizon=true",
+            stacklevel=3,
+        )
+
+
+def _transitions(trajectories: Trajectories) -> Batch:
+    layout = Layout(trajectories.observation_dim, trajectories.action_dim)
+    return layout.unpack(layout.pack(trajectories))

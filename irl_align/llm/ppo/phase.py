@@ -86,6 +86,7 @@ def fit_ppo(
     arguments = training_arguments(
         config.policy, config.model, seed=seed, scratch=scratch, max_steps=steps
     )
+    _refuse_shards()
     built = build_models(policy, initial, reward, config, seed=seed)
     built.models.to(arguments.device)
     tokenizer = load_tokenizer(policy.model, config.model)
@@ -111,6 +112,16 @@ def fit_ppo(
     built.release_reward()
     _save(built, policy, initial, reward, tokenizer, out, probe, config, seed)
     return metrics
+
+
+def _refuse_shards() -> None:
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    if is_deepspeed_zero3_enabled():
+        raise UserError(
+            "policy.method=ppo does not run under ZeRO-3 yet, where no process holds a whole model to "
+            "sample from; use ZeRO-2 (configs/accelerate/zero2.yaml), or policy.lora to need less"
+        )
 
 
 def _save(

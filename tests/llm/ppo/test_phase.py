@@ -164,3 +164,19 @@ def test_a_foreign_endpoint_cannot_sample_for_ppo(run, trained_folder, tmp_path)
     config.sampling = SamplingConfig(backend="endpoint", endpoint="http://localhost:1/v1")
     with pytest.raises(UserError, match="own weights"):
         make_rollouts(None, None, [], config, tmp_path, None)  # type: ignore[arg-type]
+
+
+def test_sharded_weights_are_refused(run, trained_folder, tmp_path):
+    """ZeRO-3 is known by DeepSpeed's configuration, which the training arguments announce."""
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
+
+    from irl_align.llm.ppo.phase import _refuse_shards
+
+    _refuse_shards()
+    announced = HfDeepSpeedConfig({"zero_optimization": {"stage": 3}, "train_batch_size": 1})
+    try:
+        with pytest.raises(UserError, match="ZeRO-2"):
+            _refuse_shards()
+    finally:
+        unset_hf_deepspeed_config()
+        del announced

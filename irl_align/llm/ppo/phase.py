@@ -120,7 +120,7 @@ def _refuse_shards() -> None:
     if is_deepspeed_zero3_enabled():
         raise UserError(
             "policy.method=ppo does not run under ZeRO-3 yet, where no process holds a whole model "
-            "to sample from; use ZeRO-2 (configs/accelerate/zero2.yaml), or policy.lora to need less"
+            "to sample from; use configs/accelerate/zero2.yaml, or policy.lora to need less"
         )
 
 

@@ -62,18 +62,28 @@ def _kind(parts: step.Parts) -> Hashable:
 
 @functools.cache
 def _compiled(*kind: Hashable) -> Update:
+    return machine_code(step.update)
+
+
+def machine_code(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`function` compiled without checks of its arguments: only for one kind of them.
+
+    Whoever calls it keeps one for each kind; all that the kind does not say are tensors, whose
+    shapes it does say, contiguous and float32.
+    """
     import torch._dynamo
 
     torch._dynamo.config.trace_autograd_ops = True
     # Machine code belongs to a code object, which without checks can have only one: a copy each.
-    update = types.FunctionType(
-        step.update.__code__.replace(), step.update.__globals__, argdefs=step.update.__defaults__
+    assert isinstance(function, types.FunctionType)
+    copy = types.FunctionType(
+        function.__code__.replace(), function.__globals__, argdefs=function.__defaults__
     )
     options: dict[str, str | int | bool | Callable[..., Any]] = {
         "cpp_wrapper": True,
         "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
     }
-    return torch.compile(update, fullgraph=True, dynamic=False, options=options)
+    return torch.compile(copy, fullgraph=True, dynamic=False, options=options)
 
 
 @contextmanager

@@ -62,12 +62,16 @@ class ConservativeConfig:
     # The gap E[LSE Q] - E_m[Q] that alpha is tuned to by dual ascent; None: alpha is fixed. Over
     # m's states it is the policy's negative log-likelihood of m.
     target_gap: Optional[float] = None
+    # Standard deviation of the noise on the actions of E_m[Q], in a box from -1 to 1; 0 is none. A
+    # demonstrator without noise has an infinite density at its actions: Q would grow a needle there
+    # that no sample of the log-sum-exp ever meets. For indices it plays no part.
+    blur: float = 0.1
     alpha_learning_rate: float = 1e-3
     alpha_max: float = 100.0
 
     def __post_init__(self) -> None:
         choice("states", self.states, ("mixture", "data"))
-        not_negative(self, "alpha")
+        not_negative(self, "alpha", "blur")
         positive(self, "alpha_learning_rate", "alpha_max")
         if not 0 <= self.expert_weight <= 1:
             raise ValueError(f"expert_weight is {self.expert_weight}; it must be in [0, 1]")

@@ -71,7 +71,7 @@ class QLearner:
         if spaces.discrete_actions is not None:
             self.proposals = AllIndices(spaces.discrete_actions)
         else:
-            self.proposals = BoxProposals(spaces, proposals, clone)
+            self.proposals = BoxProposals(spaces, proposals, clone, conservative.blur)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             first = make_critic(
@@ -110,8 +110,11 @@ class QLearner:
         tried = self.proposals.tried
         here = tried(batch.observations[where], batch.actions[where], generator)
         there = tried(batch.next_observations, None, generator)
+        raised = self.proposals.blurred(batch.actions, generator)
         function = compiled_update if self.compiled else update
-        return function(self.parts, self.settings, self.layout, rows, rewards, *here, *there)
+        return function(
+            self.parts, self.settings, self.layout, rows, rewards, raised, *here, *there
+        )
 
     @torch.no_grad()
     def values(self, observations: Tensor, actions: Tensor) -> Tensor:
@@ -126,12 +129,18 @@ class QLearner:
         return soft_value(spread, tried.log_weights)
 
     def advantages(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """A = Q(s, a) - gamma (1 - d) V'(s') of rows [B, width]: [B]."""
+        """A = Q(s, a) - gamma (1 - d) V'(s') of rows [B, width]: [B].
+
+        Q is the critics' mean, not the smaller one: a reward that follows the smaller one gives
+        both a target of which it is the better half, and round by round the level of Q sinks.
+        """
         batch = self.layout.unpack(rows)
         tried = self.proposals.tried(batch.next_observations, None, generator)
         following = self.soft_values(batch.next_observations, tried, slow=True)
         going = self.settings.gamma * (1.0 - batch.terminated)
-        return self.values(batch.observations, batch.actions) - going * following
+        with torch.no_grad():
+            q = self.parts.critic(batch.observations, batch.actions).mean(dim=0)
+        return q - going * following
 
     def save(self, folder: Path) -> None:
         """Two files: the policy alone (for anyone), and everything."""

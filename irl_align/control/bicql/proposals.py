@@ -48,6 +48,10 @@ class Proposals(Protocol):
         """
         ...
 
+    def blurred(self, actions: Tensor, generator: torch.Generator, /) -> Tensor:
+        """Actions close to the data's [B, A], whose Q the conservative term raises."""
+        ...
+
 
 class AllIndices:
     """Every one of n actions: nothing is drawn."""
@@ -67,28 +71,41 @@ class AllIndices:
         size = len(observations), self.count
         return Tried(observations.new_zeros(*size, 0), observations.new_zeros(size))
 
+    def blurred(self, actions: Tensor, generator: torch.Generator, /) -> Tensor:
+        return actions
+
 
 class BoxProposals:
     """Draws from the mixture above.
 
     Args:
         clone: what the data do, see `cloning`; None leaves that part out.
+        blur: standard deviation of `blurred` actions around the data's.
 
     Raises UserError when the box has no bounds.
     """
 
-    def __init__(self, spaces: Spaces, config: ProposalConfig, clone: Clone | None) -> None:
+    def __init__(
+        self, spaces: Spaces, config: ProposalConfig, clone: Clone | None, blur: float = 0.0
+    ) -> None:
         low, high = torch.from_numpy(spaces.action_low), torch.from_numpy(spaces.action_high)
         if not torch.isfinite(low + high).all():
             raise UserError(
                 f"{spaces.environment} has actions without bounds: exp Q has no integral over them"
             )
-        self.config, self.clone = config, clone
+        self.config, self.clone, self.blur = config, clone, blur
         self.centre, self.half_width = (high + low) / 2, (high - low) / 2
 
     def scaled(self, actions: Tensor) -> Tensor:
         """From the environment's units to [-1, 1]."""
         return ((actions - self.centre) / self.half_width).clamp(-1.0, 1.0)
+
+    def blurred(self, actions: Tensor, generator: torch.Generator, /) -> Tensor:
+        if not self.blur:
+            return actions
+        uniforms = torch.rand(actions.shape, generator=generator)
+        std = torch.full_like(self.half_width, self.blur)
+        return self.centre + self.half_width * truncated_normal(uniforms, self.scaled(actions), std)
 
     @torch.no_grad()
     def tried(

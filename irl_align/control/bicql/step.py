@@ -1,11 +1,12 @@
 """One update of the lower level as a function of tensors that change in place.
 
-    L_i = E_B[(Q_i(s, a) - y)^2] + alpha (E_m(s)[V_i(s)] - E_m[Q_i(s, a)])
+    L_i = E_B[(Q_i(s, a) - y)^2] + alpha (E_m(s)[V_i(s)] - E_m[Q_i(s, a~)])
     y   = r + gamma (1 - d) V'(s'),     V' the soft value of min_i Q'_i,     V_i that of Q_i
 
-with B half D_E, half D, and m = w_E D_E + (1 - w_E) D. Rewards and the actions that soft values are
-taken over come in as arguments: neither depends on Q. So there are no random numbers in here, and
-the compiled function and this one give the same numbers.
+with B half D_E, half D, m = w_E D_E + (1 - w_E) D, and a~ the data's action or one close to it.
+Rewards, a~ and the actions that soft values are taken over come in as arguments: none depends on Q.
+So there are no random numbers in here, and the compiled function and this one give the same
+numbers.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def update(
     layout: Layout,
     rows: Tensor,
     rewards: Tensor,
+    raised: Tensor,
     here_actions: Tensor,
     here_weights: Tensor,
     there_actions: Tensor,
@@ -79,6 +81,7 @@ def update(
     Args:
         rows: [2 B, width], first B of D_E, then B of D.
         rewards: [2 B], of these transitions.
+        raised: a~ [2 B, A].
         here_actions, here_weights: `Tried` in the states of `asked` rows.
         there_actions, there_weights: `Tried` in all next states.
 
@@ -97,7 +100,8 @@ def update(
     q = parts.critic(batch.observations, batch.actions)  # [K, 2 B]
     spread = parts.critic.spread(batch.observations[where], here_actions)  # [K, R, M]
     soft = soft_value(spread, here_weights)  # [K, R]
-    gap = _over_states(soft, settings, half) - _mixed(q, settings.expert_weight, half)  # [K]
+    lifted = _mixed(parts.critic(batch.observations, raised), settings.expert_weight, half)
+    gap = _over_states(soft, settings, half) - lifted  # [K]
     bellman = (q - target).square().mean(dim=-1).sum()
     loss = bellman + alpha * gap.sum()
 

@@ -45,6 +45,7 @@ class Plainly:
         where = asked(settings, half)
         here = learner.proposals.tried(batch.observations[where], batch.actions[where], generator)
         there = learner.proposals.tried(batch.next_observations, None, generator)
+        raised = learner.proposals.blurred(batch.actions, generator)
         members = learner.config.members
         targets = []
         with torch.no_grad():
@@ -65,7 +66,8 @@ class Plainly:
         for k in range(members):
             for row in range(len(rows)):
                 q = self.q(self.critic, batch.observations, batch.actions, k)[row]
-                total = total + (q - targets[row]) ** 2 / len(rows) - alpha * m[row] * q
+                lifted = self.q(self.critic, batch.observations, raised, k)[row]
+                total = total + (q - targets[row]) ** 2 / len(rows) - alpha * m[row] * lifted
                 if over[row]:
                     values = self.tried_values(
                         self.critic, batch.observations[row], here, row - first, k

@@ -164,6 +164,7 @@ class Judged:
 
     def evaluate(self, policy: QLearner, reward: LearnedReward, ctx: PhaseContext, /) -> Metrics:
         found = dict(self.returns.evaluate(policy, reward, ctx))
+        found["steps/updates"] = policy.updates
         if not self.returns.due(ctx.round, policy.steps):
             return found
         # The same numbers in every evaluation: what changes is Q.

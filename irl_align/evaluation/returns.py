@@ -12,6 +12,8 @@ from irl_align.core.files import atomic_open, atomic_write_json
 from irl_align.core.run import RunDirectory
 
 RETURN, STEPS, EVALUATION_STEPS = "eval/return", "steps/environment", "steps/evaluation"
+# What learners count that take no environment steps.
+UPDATES = "steps/updates"
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Curve:
     """One run. `steps` and `returns` are of the rounds that were evaluated.
 
     Attributes:
+        steps: environment steps, or updates of a learner from fixed data.
         evaluation_steps: environment steps that evaluations took, which `steps` leave out.
         seconds: of all phases together.
     """
@@ -35,9 +38,10 @@ class Curve:
         seen = [row for row in history if RETURN in row]
         if not seen:
             raise UserError(f"{name}: no round was evaluated; set evaluation.every to 1 or more")
+        counted = UPDATES if UPDATES in seen[0] else STEPS
         return cls(
             name,
-            [int(row[STEPS]) for row in seen],
+            [int(row[counted]) for row in seen],
             [row[RETURN] for row in seen],
             int(history[-1][EVALUATION_STEPS]),
             sum(v for row in history for k, v in row.items() if k.startswith("time/")),
@@ -53,9 +57,17 @@ def last_return(run: Path) -> float:
 
 
 def report_returns(
-    folder: Path, title: str, curves: Sequence[Curve], expert: float | None = None
+    folder: Path,
+    title: str,
+    curves: Sequence[Curve],
+    expert: float | None = None,
+    *,
+    counted: str = "environment steps",
 ) -> str:
-    """Write returns.json and returns.png into `folder`; returns the table as text."""
+    """Write returns.json and returns.png into `folder`; returns the table as text.
+
+    `counted` says what the curves' steps are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ends = [curve.returns[-1] for curve in curves]
     atomic_write_json(
@@ -71,14 +83,16 @@ def report_returns(
     lines.append(f"{'median':<12}{statistics.median(ends):>10.1f}")
     if expert is not None:
         lines.append(f"{'expert':<12}{expert:>10.1f}  from the same starts")
-    if _plot(folder / "returns.png", title, curves, expert):
+    if _plot(folder / "returns.png", title, curves, expert, counted):
         lines.append(f"plot: {folder / 'returns.png'}")
     else:
         lines.append("no plot: pip install matplotlib")
     return "\n".join(lines)
 
 
-def _plot(path: Path, title: str, curves: Sequence[Curve], expert: float | None) -> bool:
+def _plot(
+    path: Path, title: str, curves: Sequence[Curve], expert: float | None, counted: str
+) -> bool:
     """One thin line a run, the median thick where all runs were evaluated at the same steps."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -97,7 +111,7 @@ def _plot(path: Path, title: str, curves: Sequence[Curve], expert: float | None)
         axes.plot(curves[0].steps, middle, color="C0", linewidth=2, label=label)
     if expert is not None:
         axes.axhline(expert, color="black", linestyle="--", linewidth=1, label="expert")
-    axes.set(title=title, xlabel="environment steps", ylabel="true return, deterministic policy")
+    axes.set(title=title, xlabel=counted, ylabel="true return, deterministic policy")
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend()

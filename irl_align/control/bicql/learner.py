@@ -103,6 +103,11 @@ class QLearner:
         self.direction = torch.zeros(0)
         self.compiled = _decide(critic.compile, planned_updates)
 
+    @property
+    def updates(self) -> int:
+        """How many were ever made."""
+        return int(self.parts.critic_moments.count.item())
+
     def update(self, rows: Tensor, rewards: Tensor, generator: torch.Generator) -> Tensor:
         """One update on rows [2 B, width] (D_E, then D) with rewards [2 B]; `LOSSES` [7]."""
         batch = self.layout.unpack(rows)

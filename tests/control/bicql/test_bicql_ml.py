@@ -177,6 +177,7 @@ def test_what_a_round_reports(whole):
         assert {"samples/advantage", "reward/std", "reward/accuracy", "policy/gap"} <= row.keys()
         assert 0 < row["policy/effective_share"] <= 1
         assert row["steps/environment"] == 0
+    assert [row["steps/updates"] for row in whole["all"][1]] == [3, 6, 9, 12]
     last = whole["plain"][1][-1]
     assert {"eval/return", "eval/demo_log_prob", "eval/q_uniform"} <= last.keys()
     assert last["policy/q_expert"] != last["policy/q_data"]  # other minibatches

@@ -25,28 +25,22 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from irl_align.control.bicql.cloning import Clone, fit_clone
 from irl_align.control.bicql.config import BiCQLConfig
 from irl_align.control.bicql.contraction import Gains, round_gains
+from irl_align.control.bicql.judging import Judged
 from irl_align.control.bicql.learner import QLearner, QLearnerCodec, named
-from irl_align.control.bicql.proposals import BoxProposals
+from irl_align.control.bicql.proposals import clone_of
 from irl_align.control.bicql.regression import AdvantageRegression, SoftAdvantages
 from irl_align.control.bicql.segments import load_segments
-from irl_align.control.evaluating import ReturnEvaluator
 from irl_align.control.fixed_data import Verbs, fixed_data
 from irl_align.control.reward_fit import LearnedReward, RewardCodec
 from irl_align.control.sac.batches import RewardFunction
 from irl_align.control.sac.compiling import threads_for
-from irl_align.control.spaces import Spaces
 from irl_align.control.transitions import Transitions
 from irl_align.core.errors import UserError
 from irl_align.core.loggers import Logger
 from irl_align.core.protocols import Codecs, Metrics, PhaseContext
-from irl_align.core.seeding import derive_seed
 from irl_align.core.trainer import Result
-
-# Rows of D_E and of D that an evaluation looks at.
-_LOOKED_AT = 1_000
 
 
 class ConservativeQ:
@@ -147,40 +141,6 @@ class ConservativeQ:
         )
 
 
-class Judged:
-    """The evaluation: `ReturnEvaluator`, and in the same rounds what Q says of the data.
-
-    `eval/demo_log_prob` is E_{D_E}[log pi(a|s)] in densities of the box scaled to [-1, 1] (of
-    indices: of probabilities), the likelihood that all of this maximises; `eval/{q_demo,q_data,
-    q_uniform}` are means of Q over D_E, D and uniform actions in D's states: values of actions that
-    nobody took should not lie above those of the data.
-    """
-
-    def __init__(
-        self, returns: ReturnEvaluator, demonstrations: Transitions, data: Transitions
-    ) -> None:
-        self.returns = returns
-        self.demonstrations, self.data = demonstrations.head(_LOOKED_AT), data.head(_LOOKED_AT)
-
-    def evaluate(self, policy: QLearner, reward: LearnedReward, ctx: PhaseContext, /) -> Metrics:
-        found = dict(self.returns.evaluate(policy, reward, ctx))
-        found["steps/updates"] = policy.updates
-        if not self.returns.due(ctx.round, policy.steps):
-            return found
-        # The same numbers in every evaluation: what changes is Q.
-        generator = torch.Generator().manual_seed(0)
-        shown, drawn = self.demonstrations.batch, self.data.batch
-        tried = policy.proposals.tried(shown.observations, shown.actions, generator)
-        q_demo = policy.values(shown.observations, shown.actions)
-        log_prob = q_demo - policy.soft_values(shown.observations, tried)
-        uniform = _uniform_actions(policy.spaces, len(drawn.actions), generator)
-        found["eval/demo_log_prob"] = log_prob.mean().item()
-        found["eval/q_demo"] = q_demo.mean().item()
-        found["eval/q_data"] = policy.values(drawn.observations, drawn.actions).mean().item()
-        found["eval/q_uniform"] = policy.values(drawn.observations, uniform).mean().item()
-        return found
-
-
 def bicql(
     config: BiCQLConfig,
     *,
@@ -215,7 +175,7 @@ def bicql(
             config.conservative,
             config.proposals,
             config.acting,
-            clone=_clone(spaces, config, shown, others),
+            clone=clone_of(spaces, config.proposals, shown, others, seed=config.seed),
             seed=config.seed,
             planned_updates=config.rounds * config.critic.steps,
         )
@@ -247,33 +207,6 @@ def bicql(
             manifest=lambda number: sources,
             **trainer,
         )
-
-
-def _clone(
-    spaces: Spaces, config: BiCQLConfig, shown: Transitions, others: Transitions
-) -> Clone | None:
-    """Of both kinds of data; None where no proposals are drawn around it."""
-    if spaces.discrete_actions is not None or not config.proposals.cloned:
-        return None
-    both = Transitions(shown.layout, torch.cat([shown.rows, others.rows]))
-    scaled = BoxProposals(spaces, config.proposals, None).scaled(both.batch.actions)
-    with threads_for(config.proposals.clone_hidden):
-        return fit_clone(
-            both,
-            scaled,
-            config.proposals.clone_hidden,
-            steps=config.proposals.clone_steps,
-            seed=derive_seed(config.seed, round=0, phase="clone"),
-        )
-
-
-def _uniform_actions(spaces: Spaces, count: int, generator: torch.Generator) -> Tensor:
-    """[count, A], or unit vectors [count, n] of indices."""
-    if spaces.discrete_actions is not None:
-        index = torch.randint(spaces.discrete_actions, (count,), generator=generator)
-        return torch.nn.functional.one_hot(index, spaces.discrete_actions).float()
-    low, high = torch.from_numpy(spaces.action_low), torch.from_numpy(spaces.action_high)
-    return low + (high - low) * torch.rand(count, spaces.action_dim, generator=generator)
 
 
 def _parameters(learner: QLearner) -> Tensor:

@@ -95,9 +95,13 @@ class FixedData:
         if given is not None:
             check_fits("the transitions given", given, self.spaces)
             return given
-        if self.config.data is None:
-            return Transitions.of(shown.trajectories)
-        return Transitions.of(self._load(self.config.data).trajectories)
+        return Transitions.of((shown if self.config.data is None else self.others()).trajectories)
+
+    def others(self) -> Demonstrations:
+        """What `config.data` names, loaded and checked. Only for learners from the true reward:
+        the object knows it. Raises UserError as the loader does."""
+        assert self.config.data is not None
+        return self._load(self.config.data)
 
     def _load(self, wanted: DemonstrationConfig) -> Demonstrations:
         return load_demonstrations(

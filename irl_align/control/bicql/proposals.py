@@ -23,11 +23,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from irl_align.control.bicql.cloning import Clone
+from irl_align.control.bicql.cloning import Clone, fit_clone
 from irl_align.control.bicql.config import ProposalConfig
 from irl_align.control.bicql.log_sum_exp import Tried
+from irl_align.control.sac.compiling import threads_for
 from irl_align.control.spaces import Spaces
+from irl_align.control.transitions import Transitions
 from irl_align.core.errors import UserError
+from irl_align.core.seeding import derive_seed
 
 
 class Proposals(Protocol):
@@ -159,3 +162,19 @@ def _tails(middle: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
     """Phi at both ends of [-1, 1]."""
     ends = (-1.0 - middle) / std, (1.0 - middle) / std
     return torch.special.ndtr(ends[0]), torch.special.ndtr(ends[1])
+
+
+def clone_of(spaces: Spaces, config: ProposalConfig, *data: Transitions, seed: int) -> Clone | None:
+    """Of all `data` together; None where no proposals are drawn around it."""
+    if spaces.discrete_actions is not None or not config.cloned:
+        return None
+    together = Transitions(data[0].layout, torch.cat([each.rows for each in data]))
+    scaled = BoxProposals(spaces, config, None).scaled(together.batch.actions)
+    with threads_for(config.clone_hidden):
+        return fit_clone(
+            together,
+            scaled,
+            config.clone_hidden,
+            steps=config.clone_steps,
+            seed=derive_seed(seed, round=0, phase="clone"),
+        )

@@ -18,6 +18,7 @@ from irl_align.control.bicql.config import (
     ProposalConfig,
     SegmentConfig,
 )
+from irl_align.control.bicql.judging import Judged
 from irl_align.control.bicql.learner import POLICY
 from irl_align.control.bicql.regression import AdvantageRegression, SoftAdvantages
 from irl_align.control.bicql.segments import save_segments
@@ -102,7 +103,7 @@ VERBS = {
     "sample": (SoftAdvantages, "sample"),
     "reward": (AdvantageRegression, "fit"),
     "policy": (module.ConservativeQ, "improve"),
-    "evaluate": (module.Judged, "evaluate"),
+    "evaluate": (Judged, "evaluate"),
 }
 
 

@@ -184,7 +184,10 @@ def bicql(
         reward.facts["alpha"] = 1.0  # the temperature of exp Q
         if spaces.discrete_actions is not None:
             reward.facts["actions"] = "unit vectors"
-        advantages = SoftAdvantages(shown, config.reward)
+        centred = config.reward.centre
+        if centred is None:
+            centred = not bool(shown.batch.terminated.any() or others.batch.terminated.any())
+        advantages = SoftAdvantages(shown, config.reward, centred=centred)
         regression = AdvantageRegression(others, config.reward, wanted, segments)
         verbs = Verbs(
             policy=ConservativeQ(shown, others, config, advantages, regression),

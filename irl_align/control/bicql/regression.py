@@ -1,11 +1,12 @@
 """The upper level: r_theta is regressed onto the soft advantage of the current Q.
 
-    A    = clip(Q(s, a) - gamma (1 - d) V'(s'))
+    A    = clip(Q(s, a) - gamma (1 - d) V'(s') - c)
     loss = E_{D_E}[(r_theta(s, a) - A)^2] + l2 E_D[r_theta^2] + preferences
 
 A is what the inverse soft Bellman operator says: the reward under which Q is right. It is taken
 once for each row that a round's steps will see, before the first of them: Q does not change in this
-phase. r is learned on D_E alone but pays on all of D, hence the l2 term and the bound.
+phase. r is learned on D_E alone but pays on all of D, hence the l2 term and the bound. c is the
+mean over these rows, or 0 (see `AdvantageConfig.centre`).
 """
 
 from __future__ import annotations
@@ -40,10 +41,16 @@ class Advantages:
 
 
 class SoftAdvantages:
-    """The sample verb: minibatches of D_E with their soft advantages."""
+    """The sample verb: minibatches of D_E with their soft advantages.
 
-    def __init__(self, demonstrations: Transitions, config: AdvantageConfig) -> None:
-        self.demonstrations, self.config = demonstrations, config
+    Args:
+        centred: regress onto them less their mean.
+    """
+
+    def __init__(
+        self, demonstrations: Transitions, config: AdvantageConfig, *, centred: bool
+    ) -> None:
+        self.demonstrations, self.config, self.centred = demonstrations, config, centred
 
     def sample(self, policy: QLearner, ctx: PhaseContext, /) -> tuple[Advantages, Metrics]:
         config = self.config
@@ -55,12 +62,13 @@ class SoftAdvantages:
                 batches.append((rows, policy.advantages(rows, generator)))
         raw = torch.stack([advantages for _, advantages in batches])
         bound = config.bound if config.bound is not None else float("inf")
-        clipped = raw.clamp(-bound, bound)
+        level = raw.mean() if self.centred else raw.new_zeros(())
+        clipped = (raw - level).clamp(-bound, bound)
         if not torch.isfinite(clipped).all():
             raise UserError("Q is no longer finite; lower critic.learning_rate")
         metrics = {
             "samples/advantage": raw.mean().item(),
-            "samples/clipped": (raw != clipped).float().mean().item(),
+            "samples/clipped": (clipped.abs() >= bound).float().mean().item(),
         }
         return Advantages(torch.stack([rows for rows, _ in batches]), clipped), metrics
 

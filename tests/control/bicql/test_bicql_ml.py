@@ -296,3 +296,25 @@ def test_a_diverging_run_says_which_key_to_lower(demonstrations):
     )
     with pytest.raises(UserError, match=r"lower critic\.learning_rate"):
         bicql(tiny(demonstrations, critic=critic), keep=False)
+
+
+def test_the_level_of_a_reward_is_held_where_nothing_ends(demonstrations, monkeypatch):
+    """A constant in r is then a constant in Q; where episodes end it says what ending is worth."""
+    seen = []
+    real = SoftAdvantages.sample
+
+    def spy(self, policy, ctx):
+        found, metrics = real(self, policy, ctx)
+        seen.append((self.centred, found.advantages.mean().item(), metrics["samples/advantage"]))
+        return found, metrics
+
+    monkeypatch.setattr(SoftAdvantages, "sample", spy)
+    bicql(tiny(demonstrations), keep=False)
+    ends = Transitions.from_arrays(np.zeros((2, 3)), np.zeros((2, 1)), np.zeros((2, 3)), [0, 1])
+    bicql(tiny(demonstrations, rounds=1), data=ends, keep=False)
+    reward = AdvantageConfig(hidden=[8], batch_size=5, steps=2, centre=False)
+    bicql(tiny(demonstrations, reward=reward, rounds=1), keep=False)
+    assert [centred for centred, _, _ in seen] == [True] * 4 + [False] * 2
+    for centred, regressed, raw in seen:
+        assert regressed == pytest.approx(0 if centred else raw, abs=1e-5)
+        assert abs(raw) > 1e-3

@@ -2,7 +2,7 @@
 
     python recipes/control_bicql.py configs/control/bicql/pendulum.yaml --seeds 3
     python recipes/control_bicql.py configs/control/bicql/hopper.yaml \\
-        demonstrations.path=expert.npz data.path=medium.hdf5 run_dir=runs/mine
+        demonstrations.path=expert.npz dataset.path=medium.hdf5 run_dir=runs/mine
 
 No step is taken in the environment but by evaluations, and rewards of the data are never read.
 Seed s runs in run_dir/seed-s; returns.png and returns.json in run_dir tell of all. Run the same
@@ -56,9 +56,9 @@ def main() -> int:
         print(f"{config.environment.name}, {name}")
         one = replace(config, seed=seed, run_dir=str(Path(config.run_dir) / name))
         result = method.run(one, loggers=[OnlyEvaluations(ConsoleLogger(COLUMNS))])
-        curves.append(Curve.of(name, result.history))
+        curves.append(Curve.of(name, result.history, steps="steps/updates"))
     title = config.environment.name
-    print(report_returns(Path(config.run_dir), title, curves, expert, counted="updates"))
+    print(report_returns(Path(config.run_dir), title, curves, expert, axis="updates"))
     return 0
 
 

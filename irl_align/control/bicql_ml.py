@@ -152,7 +152,7 @@ def bicql(
     """Run or resume what `config` describes, until its rounds are done.
 
     Args:
-        data: D in memory, instead of `config.data`; actions that are indices as such.
+        data: D in memory, instead of `config.dataset`; actions that are indices as such.
         keep: with False nothing is written.
         trainer: what else BilevelTrainer takes (`callbacks`).
 
@@ -196,7 +196,7 @@ def bicql(
         )
         sources = {
             "demonstrations": found.report.sha256,
-            "data": others.sha256(),
+            "dataset": others.sha256(),
             "preferences": segments.sha256 if segments is not None else None,
         }
         return here.run(

@@ -49,7 +49,7 @@ class FixedDataConfig(ExperimentConfig):
     rounds: int = 1_000
     demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
     # Transitions of anybody, D; None: the demonstrations alone. Their rewards are never read.
-    data: Optional[DemonstrationConfig] = None
+    dataset: Optional[DemonstrationConfig] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,25 +83,27 @@ class FixedData:
         return self._load(self.config.demonstrations)
 
     def data(self, given: Transitions | None, shown: Demonstrations) -> Transitions:
-        """D: what was given, what `config.data` names, or the demonstrations.
+        """D: what was given, what `config.dataset` names, or the demonstrations.
 
         Raises UserError when both are given, or the data do not fit the environment.
         """
-        if given is not None and self.config.data is not None:
+        if given is not None and self.config.dataset is not None:
             raise UserError(
-                f"transitions were given and data.path={self.config.data.path} as well; leave one "
-                "of them out"
+                f"transitions were given and dataset.path={self.config.dataset.path} as well; "
+                "leave one of them out"
             )
         if given is not None:
             check_fits("the transitions given", given, self.spaces)
             return given
-        return Transitions.of((shown if self.config.data is None else self.others()).trajectories)
+        return Transitions.of(
+            (shown if self.config.dataset is None else self.others()).trajectories
+        )
 
     def others(self) -> Demonstrations:
-        """What `config.data` names, loaded and checked. Only for learners from the true reward:
+        """What `config.dataset` names, loaded and checked. Only for learners from the true reward:
         the object knows it. Raises UserError as the loader does."""
-        assert self.config.data is not None
-        return self._load(self.config.data)
+        assert self.config.dataset is not None
+        return self._load(self.config.dataset)
 
     def _load(self, wanted: DemonstrationConfig) -> Demonstrations:
         return load_demonstrations(

@@ -1,7 +1,8 @@
 """Transitions that are simply there: what offline learners have instead of an environment.
 
 No rewards, on purpose: whoever holds this object cannot learn from a dataset's own ones. Order and
-episodes are given up; a step that was cut by a time limit is a step like any other.
+episodes are given up; a step that was cut by a time limit is a step like any other. Anything with a
+layout and packed rows becomes one: `Transitions(it.layout, it.rows)`.
 """
 
 from __future__ import annotations

@@ -12,8 +12,6 @@ from irl_align.core.files import atomic_open, atomic_write_json
 from irl_align.core.run import RunDirectory
 
 RETURN, STEPS, EVALUATION_STEPS = "eval/return", "steps/environment", "steps/evaluation"
-# What learners count that take no environment steps.
-UPDATES = "steps/updates"
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,6 @@ class Curve:
     """One run. `steps` and `returns` are of the rounds that were evaluated.
 
     Attributes:
-        steps: environment steps, or updates of a learner from fixed data.
         evaluation_steps: environment steps that evaluations took, which `steps` leave out.
         seconds: of all phases together.
     """
@@ -33,15 +30,15 @@ class Curve:
     seconds: float
 
     @classmethod
-    def of(cls, name: str, history: Sequence[Mapping[str, float]]) -> Curve:
-        """From the metrics of each round. UserError when none was evaluated."""
+    def of(cls, name: str, history: Sequence[Mapping[str, float]], *, steps: str = STEPS) -> Curve:
+        """From the metrics of each round, `steps` being the one to plot against. UserError when
+        none was evaluated."""
         seen = [row for row in history if RETURN in row]
         if not seen:
             raise UserError(f"{name}: no round was evaluated; set evaluation.every to 1 or more")
-        counted = UPDATES if UPDATES in seen[0] else STEPS
         return cls(
             name,
-            [int(row[counted]) for row in seen],
+            [int(row[steps]) for row in seen],
             [row[RETURN] for row in seen],
             int(history[-1][EVALUATION_STEPS]),
             sum(v for row in history for k, v in row.items() if k.startswith("time/")),
@@ -62,11 +59,11 @@ def report_returns(
     curves: Sequence[Curve],
     expert: float | None = None,
     *,
-    counted: str = "environment steps",
+    axis: str = "environment steps",
 ) -> str:
     """Write returns.json and returns.png into `folder`; returns the table as text.
 
-    `counted` says what the curves' steps are.
+    `axis` is what the curves' steps are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ends = [curve.returns[-1] for curve in curves]
@@ -83,16 +80,14 @@ def report_returns(
     lines.append(f"{'median':<12}{statistics.median(ends):>10.1f}")
     if expert is not None:
         lines.append(f"{'expert':<12}{expert:>10.1f}  from the same starts")
-    if _plot(folder / "returns.png", title, curves, expert, counted):
+    if _plot(folder / "returns.png", title, curves, expert, axis):
         lines.append(f"plot: {folder / 'returns.png'}")
     else:
         lines.append("no plot: pip install matplotlib")
     return "\n".join(lines)
 
 
-def _plot(
-    path: Path, title: str, curves: Sequence[Curve], expert: float | None, counted: str
-) -> bool:
+def _plot(path: Path, title: str, curves: Sequence[Curve], expert: float | None, axis: str) -> bool:
     """One thin line a run, the median thick where all runs were evaluated at the same steps."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -111,7 +106,7 @@ def _plot(
         axes.plot(curves[0].steps, middle, color="C0", linewidth=2, label=label)
     if expert is not None:
         axes.axhline(expert, color="black", linestyle="--", linewidth=1, label="expert")
-    axes.set(title=title, xlabel=counted, ylabel="true return, deterministic policy")
+    axes.set(title=title, xlabel=axis, ylabel="true return, deterministic policy")
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend()

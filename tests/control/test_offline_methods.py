@@ -196,7 +196,7 @@ def test_value_dice_acts_on_observations_as_they_are(demonstrations, tmp_path):
 
 def test_value_dice_takes_demonstrations_alone(demonstrations):
     with pytest.raises(ValueError, match="demonstrations alone"):
-        tiny("value_dice", demonstrations, data=DemonstrationConfig(path="x"))
+        tiny("value_dice", demonstrations, dataset=DemonstrationConfig(path="x"))
     data = Transitions.of(load_demonstrations(demonstrations).trajectories)
     with pytest.raises(UserError, match="demonstrations alone"):
         value_dice(tiny("value_dice", demonstrations), data=data, keep=False)

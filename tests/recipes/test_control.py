@@ -79,10 +79,12 @@ BICQL = [
 def test_offline_from_an_expert_to_a_plot(run, tmp_path):
     expert = str(ROOT / "configs/control/pendulum_expert.yaml")
     config = str(ROOT / "configs/control/bicql/pendulum.yaml")
-    code, _, err = run("recipes/collect_expert.py", expert, *TINY, "episodes=3")
+    folder = "runs/pendulum_soft"
+    where = f"run_dir={folder}", f"demonstrations={folder}/demonstrations.npz"
+    code, _, err = run("recipes/collect_expert.py", expert, *TINY, *where, "deterministic=false")
     assert code == 0, err
     command = ("recipes/control_bicql.py", config, *BICQL, "--seeds", "2")
-    code, out, err = run(*command, "--expert", "runs/pendulum_expert")
+    code, out, err = run(*command, "--expert", folder)
     assert code == 0, err
     assert "returns.png" in out
     found = json.loads((tmp_path / "runs/bicql_pendulum/returns.json").read_text())
@@ -92,8 +94,8 @@ def test_offline_from_an_expert_to_a_plot(run, tmp_path):
     again = json.loads((tmp_path / "runs/bicql_pendulum/returns.json").read_text())
     assert again["runs"] == found["runs"]
     # Data of somebody else, given on the command line where the file names none.
-    data = "data.path=runs/pendulum_expert/demonstrations.npz"
-    code, _, err = run("recipes/control_bicql.py", config, *BICQL, data, "run_dir=runs/other")
+    dataset = f"dataset.path={folder}/demonstrations.npz"
+    code, _, err = run("recipes/control_bicql.py", config, *BICQL, dataset, "run_dir=runs/other")
     assert code == 0, err
 
 
@@ -104,7 +106,7 @@ def test_offline_from_an_expert_to_a_plot(run, tmp_path):
         (["conservative.states=all"], "states is 'all'; it must be one of mixture, data"),
         (["conservative.expert_wait=1"], "did you mean expert_weight?"),
         (["environment.absorbing=true"], "environment.absorbing is for learners that collect"),
-        (["data.path=nowhere.npz"], "no such file"),
+        (["dataset.path=nowhere.npz"], "no such file"),
     ],
 )
 def test_what_offline_cannot_do_is_refused_before_it_runs(run, tmp_path, arguments, said):

@@ -38,7 +38,7 @@ from irl_align.core.trainer import Result
 
 @dataclass
 class CQLConfig(FixedDataConfig):
-    """CQL on the true rewards of `data` (of the demonstrations where there are no other data).
+    """CQL on the true rewards of `dataset` (of the demonstrations where there are no other data).
 
     Of `conservative`, expert_weight plays no part: the data are all one.
     """
@@ -92,7 +92,7 @@ def cql(
     """Run or resume what `config` describes, until its rounds are done.
 
     Args:
-        data, true_rewards: D in memory with its rewards, instead of `config.data`; both or none.
+        data, true_rewards: D in memory with its rewards, instead of `config.dataset`; both or none.
         keep, trainer: as of `bicql`.
 
     The history holds `policy/...` (`bicql.step.LOSSES`) and the metrics of `Judged`. Raises
@@ -101,7 +101,7 @@ def cql(
     with fixed_data(config) as here:
         spaces = here.spaces
         found = here.demonstrations()
-        loaded = found if config.data is None else here.others()
+        loaded = found if config.dataset is None else here.others()
         plain = here.data(data, loaded) if data is not None else Transitions.of(loaded.trajectories)
         if true_rewards is None and data is None and loaded.true_rewards is not None:
             true_rewards = TransitionRewards.of(loaded.true_rewards)
@@ -125,7 +125,7 @@ def cql(
             seed=config.seed,
             planned_updates=config.rounds * config.critic.steps,
         )
-        sources = {"demonstrations": found.report.sha256, "data": others.sha256()}
+        sources = {"demonstrations": found.report.sha256, "dataset": others.sha256()}
         verbs: Verbs[QLearner, None] = Verbs(policy=TrueRewardQ(others, true_rewards, config))
         return here.run(
             verbs,

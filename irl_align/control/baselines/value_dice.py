@@ -67,9 +67,9 @@ class ValueDICEConfig(FixedDataConfig):
             raise ValueError(f"gamma is {self.gamma}; it must lie strictly between 0 and 1")
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"hidden is {list(self.hidden)!r}; give the width of each layer")
-        if self.data is not None:
+        if self.dataset is not None:
             raise ValueError(
-                "data is set, but value_dice learns from demonstrations alone; set data to null"
+                "dataset is set, but value_dice learns from demonstrations alone; set it to null"
             )
 
 
@@ -289,7 +289,7 @@ def value_dice(
     """Run or resume what `config` describes, until its rounds are done.
 
     Args:
-        data: must be None, as `config.data` must.
+        data: must be None, as `config.dataset` must.
         keep, trainer: as of `bicql`.
 
     The history holds `policy/{objective,penalty,entropy}` and the metrics of `Compared`. Raises

@@ -82,7 +82,7 @@ def pairs(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def everything(others, pairs):
     return {
-        "data": DemonstrationConfig(path=others),
+        "dataset": DemonstrationConfig(path=others),
         "conservative": ConservativeConfig(target_gap=0.5, states="data", expert_weight=0.5),
         "preferences": SegmentConfig(path=pairs, batch_size=3),
         "monitor": MonitorConfig(every=1, probes=10),
@@ -133,8 +133,8 @@ def test_rewards_of_the_data_change_nothing(
     """Poison in both files and in the environment: the same run to the bit."""
     changes = {
         **everything,
-        "data": DemonstrationConfig(
-            path=poisoned(everything["data"].path, tmp_path / "data.npz", value)
+        "dataset": DemonstrationConfig(
+            path=poisoned(everything["dataset"].path, tmp_path / "data.npz", value)
         ),
         "environment": EnvironmentConfig(name="tests/Poisoned-v0"),
     }
@@ -145,7 +145,7 @@ def test_rewards_of_the_data_change_nothing(
 
 
 def test_data_in_memory_are_data_in_a_file(demonstrations, everything, others, outcome):
-    changes = {key: value for key, value in everything.items() if key != "data"}
+    changes = {key: value for key, value in everything.items() if key != "dataset"}
     steps = load_demonstrations(others).trajectories.steps()
     data = Transitions.from_arrays(
         steps.observations, steps.actions, steps.next_observations, steps.terminated
@@ -272,7 +272,7 @@ def test_actions_that_are_indices(cart, tmp_path):
     ("changes", "said"),
     [
         ({"demonstrations": DemonstrationConfig(path="nowhere.npz")}, r"nowhere\.npz"),
-        ({"data": DemonstrationConfig(path="elsewhere.npz")}, r"elsewhere\.npz"),
+        ({"dataset": DemonstrationConfig(path="elsewhere.npz")}, r"elsewhere\.npz"),
         ({"preferences": SegmentConfig(path="unsaid.npz")}, r"unsaid\.npz: no such file"),
     ],
 )

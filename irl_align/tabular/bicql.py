@@ -11,8 +11,9 @@ with Q' the slow copy of Q. There is no policy: it is exp(Q - LSE Q).
 A is the inverse soft Bellman operator: the pair (Q, A) has no Bellman error whatever Q is. So all
 that is learned comes from the conservative term, and without it (alpha = 0) nothing moves. That
 term is alpha E_m[-log pi_Q(a|s)], the cloning of m: where D holds what the expert does not do, only
-the weight w_E keeps the policy from imitating it. In a table the upper level tells D_E's pairs
-only; a reward with features says something about the rest of D, too.
+the weight w_E keeps the policy from imitating it: in a table it ends as m's own, whatever alpha.
+There the upper level tells D_E's pairs only; a reward with features says something about the rest
+of D, too.
 
 Over which states the log-sum-exp is taken is a choice. `mixture` (m's states, as above) leaves the
 level of Q(s, .) alone. `data` (D's states, as in CQL) does not: where the expert is more often than

@@ -10,7 +10,8 @@ random numbers, once with r and once with r + v:
 norms being root mean squares over fixed transitions. The change of r' that comes out is the
 direction of the next measurement: a power iteration, so l_q l_ml tends to the growth of the change
 that a round amplifies most. It is about one round as it is run (K_Q and K_R steps), not about
-levels that are solved exactly, for which it is a lower estimate.
+levels that are solved exactly, for which it is a lower estimate. A product that stays above 1 is a
+run that will come apart; E_D[r^2] is what brings it down, for it divides what a round hands on.
 """
 
 from __future__ import annotations

@@ -59,11 +59,11 @@ def test_a_change_that_changes_nothing():
     assert torch.isfinite(gains.direction).all()
 
 
-@pytest.mark.parametrize("alpha", [0.02, 2.0])
-def test_on_exact_levels_the_conservative_term_is_what_contracts(alpha):
-    """A table, both levels solved: without the term r -> Q*(r) -> A(Q) is the identity, and the
-    largest gain is 1; shaping is handed on unchanged whatever alpha, so what the term shrinks is
-    seen along a change of the policy."""
+@pytest.mark.parametrize(("alpha", "l2"), [(0.02, 0.0), (2.0, 0.0), (0.02, 0.5)])
+def test_on_exact_levels_two_things_contract(alpha, l2):
+    """A table, both levels solved: without the conservative term r -> Q*(r) -> A(Q) is the
+    identity and the gain is 1. The term shrinks changes of the policy; shaping it hands on as it
+    is. E[r^2] divides all of them by 1 + l2."""
     rng = np.random.default_rng(0)
     mdp = make_mdp(rng.dirichlet(np.ones(3), size=(3, 2)), 0.8)
     levels = Levels(mdp, np.ones((3, 2)), np.ones((3, 2)), BiCQLSettings(alpha=alpha))
@@ -76,13 +76,13 @@ def test_on_exact_levels_the_conservative_term_is_what_contracts(alpha):
 
     def upper(phi):
         q = phi.numpy().reshape(3, 2)
-        return torch.from_numpy(levels.advantage(q, q).ravel())
+        return torch.from_numpy(levels.advantage(q, q).ravel()) / (1 + l2)
 
     parts = {"lower": lower, "upper": upper, "rewards": lambda r: r, "values": lambda q: q}
     theta = torch.zeros(6, dtype=torch.float64)
     against = torch.tensor([1.0, -1.0] * 3, dtype=torch.float64)
     gains = round_gains(theta, against, 0.01, **parts)
     if alpha < 0.1:
-        assert gains.product == pytest.approx(1, abs=0.05)
+        assert gains.product == pytest.approx(1 / (1 + l2), abs=0.05)
     else:
         assert gains.product < 0.6

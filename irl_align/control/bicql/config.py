@@ -111,7 +111,11 @@ class AdvantageConfig:
     weight_decay: float = 0.0
     batch_size: int = 256
     steps: int = 10  # a round, K_R
-    l2: float = 0.1  # times E_D[r^2]: r is learned on D_E, but used on all of D
+    l2: float = 0.1  # times E_D[(r - elsewhere)^2]: r is learned on D_E, but used on all of D
+    # What r is drawn to on D. 0 keeps it small; with data of others a negative number makes every
+    # step that nobody demonstrated cost something, so that Q leads back to where they have been.
+    # Where episodes end early that would also pay for ending: leave it at 0 there.
+    elsewhere: float = 0.0
     # Regress onto the advantages less their mean over D_E. Where no episode ends a constant in r is
     # a constant in Q and nothing else: nothing holds it, and it drifts to the bound, where r has no
     # gradient. Where episodes end it says what ending is worth. None: where none of the data ends.

@@ -1,7 +1,7 @@
 """The upper level: r_theta is regressed onto the soft advantage of the current Q.
 
     A    = clip(Q(s, a) - gamma (1 - d) V'(s') - c)
-    loss = E_{D_E}[(r_theta(s, a) - A)^2] + l2 E_D[r_theta^2] + preferences
+    loss = E_{D_E}[(r_theta(s, a) - A)^2] + l2 E_D[(r_theta - elsewhere)^2] + preferences
 
 A is what the inverse soft Bellman operator says: the reward under which Q is right. It is taken
 once for each row that a round's steps will see, before the first of them: Q does not change in this
@@ -77,7 +77,7 @@ class AdvantageRegression:
     """The reward verb.
 
     Args:
-        data: D, whose rewards are kept small.
+        data: D, whose rewards are kept small, or near `config.elsewhere`.
         segments: None without preferences.
     """
 
@@ -114,7 +114,7 @@ class AdvantageRegression:
                 losses.append(loss.detach())
                 scores.append(torch.stack([demonstrated.mean(), others.mean(), rewards.std()]))
                 if config.l2:
-                    loss = loss + config.l2 * others.square().mean()
+                    loss = loss + config.l2 * (others - config.elsewhere).square().mean()
                 if self.segments is not None:
                     size = (self.preferences.batch_size,)
                     index = torch.randint(len(self.segments), size, generator=chooser)

@@ -318,3 +318,18 @@ def test_the_level_of_a_reward_is_held_where_nothing_ends(demonstrations, monkey
     for centred, regressed, raw in seen:
         assert regressed == pytest.approx(0 if centred else raw, abs=1e-5)
         assert abs(raw) > 1e-3
+
+
+def test_others_can_be_made_to_cost_something(demonstrations, others):
+    found = []
+    for elsewhere in (0.0, -2.0):
+        reward = AdvantageConfig(
+            hidden=[32], batch_size=40, steps=60, learning_rate=3e-3, l2=2.0, elsewhere=elsewhere
+        )
+        dataset = DemonstrationConfig(path=others)
+        config = tiny(demonstrations, reward=reward, dataset=dataset)
+        row = bicql(config, keep=False).history[-1]
+        found.append((row["reward/demo_score"], row["reward/sample_score"]))
+    (_, small), (shown, costly) = found
+    assert abs(small) < 0.3 and costly < -0.8
+    assert shown > costly + 0.2

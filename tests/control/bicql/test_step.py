@@ -190,6 +190,25 @@ def test_without_the_conservative_term_nothing_moves(learner, drawn, spaces):
         assert (moved > 3e-3) == (alpha > 0)
 
 
+def test_the_advantage_is_that_of_the_critics_mean(learner, drawn, spaces, indexed):
+    """r = A is to leave the mean of both critics where it is: E[Q_1 - y] = -E[Q_2 - y]."""
+    for where in (spaces, indexed):
+        one = learner(where, critic={"tau": 1.0})
+        with torch.no_grad():
+            for slow in one.parts.target.parameters():
+                slow.add_(0.3 * torch.randn_like(slow))
+        rows, _ = drawn(where, 4)
+        batch = one.layout.unpack(rows)
+        found = one.advantages(rows, torch.Generator().manual_seed(3))
+        tried = one.proposals.tried(batch.next_observations, None, torch.Generator().manual_seed(3))
+        slow = one.parts.target.spread(batch.next_observations, tried.actions).amin(dim=0)
+        value = (slow + tried.log_weights).exp().sum(dim=-1).log()
+        q = one.parts.critic(batch.observations, batch.actions)
+        assert (q[0] - q[1]).abs().max() > 1e-2
+        wanted = q.mean(dim=0) - 0.99 * (1 - batch.terminated) * value
+        torch.testing.assert_close(found, wanted.detach(), atol=1e-5, rtol=1e-5)
+
+
 def test_alpha_follows_its_target_gap(learner, drawn, spaces):
     def tuned(target, **more):
         one = learner(

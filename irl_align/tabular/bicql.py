@@ -48,7 +48,7 @@ class BiCQLSettings:
         alpha: weight of the conservative term.
         expert_weight: w_E.
         states: mixture | data; see above.
-        q_steps, q_rate: gradient steps on Q a round, and their size.
+        q_steps, q_rate: gradient steps on Q a round, and their size; None is `Levels.stable_rate`.
         reward_steps, reward_rate: gradient steps on theta a round, and their size; None steps takes
             the exact least squares, for linear rewards.
         l2: times E_D[r^2].
@@ -59,7 +59,7 @@ class BiCQLSettings:
     expert_weight: float = 1.0
     states: str = "mixture"
     q_steps: int = 50
-    q_rate: float = 2.0
+    q_rate: float | None = None
     reward_steps: int | None = None
     reward_rate: float = 2.0
     l2: float = 0.0
@@ -98,6 +98,11 @@ class Levels:
         self.both = 0.5 * (self.data + self.expert)  # B
         rows = self.mixture if settings.states == "mixture" else self.data
         self.rows = rows.sum(1)  # [S], where the log-sum-exp is taken
+
+    @property
+    def stable_rate(self) -> float:
+        """1 / L, L = 2 max B + alpha max(states) / 2 a bound on the lower level's curvature."""
+        return float(1 / (2 * self.both.max() + 0.5 * self.settings.alpha * self.rows.max()))
 
     def target(self, reward: Array, slow: Array) -> Array:
         """y = r + gamma P LSE Q' [S, A]."""
@@ -178,8 +183,9 @@ class ConservativeSteps:
         levels, settings = self.levels, self.levels.settings
         rewards = self.family.values(reward)
         q, slow = policy
+        rate = levels.stable_rate if settings.q_rate is None else settings.q_rate
         for _ in range(settings.q_steps):
-            q = q - settings.q_rate * levels.lower_gradient(q, levels.target(rewards, slow))
+            q = q - rate * levels.lower_gradient(q, levels.target(rewards, slow))
             slow = slow + settings.tau * (q - slow)
         if not np.isfinite(q).all():
             raise UserError(f"Q is no longer finite after round {ctx.round}; lower q_rate")

@@ -11,7 +11,8 @@ norms being root mean squares over fixed transitions. The change of r' that come
 direction of the next measurement: a power iteration, so l_q l_ml tends to the growth of the change
 that a round amplifies most. It is about one round as it is run (K_Q and K_R steps), not about
 levels that are solved exactly, for which it is a lower estimate. A product that stays above 1 is a
-run that will come apart; E_D[r^2] is what brings it down, for it divides what a round hands on.
+run whose reward grows without end; E_D[r^2] is what brings it down, for it divides what a round
+hands on. A product below 1 says nothing about overfitting.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from irl_align.control.baselines.comparison import CompareConfig, grid
+from irl_align.control.bicql.config import BiCQLConfig
 from irl_align.control.config import ExpertConfig, MLIRLConfig
 from irl_align.control.environments.making import make
 from irl_align.control.offline.config import MOPOConfig, OfflineMLIRLConfig
@@ -227,6 +228,8 @@ def control_config(path: Path) -> Any:
         return load_config(
             CompareConfig, path, ["demonstrations.path=any/{environment}.npz", "seeds=1"]
         )
+    if path.parent.name == "bicql":
+        return load_config(BiCQLConfig, path, ["demonstrations.path=any.npz"])
     return load_config(MLIRLConfig, path, ["demonstrations.path=any.npz"])
 
 

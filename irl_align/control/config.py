@@ -17,6 +17,7 @@ __all__ = [
     "DemonstrationConfig",
     "EnvironmentConfig",
     "EvaluationConfig",
+    "ExperimentConfig",
     "ExpertConfig",
     "MLIRLConfig",
     "RewardConfig",
@@ -179,19 +180,29 @@ class RoundConfig:
 
 
 @dataclass
-class ControlConfig:
-    """What every experiment on SAC has."""
+class ExperimentConfig:
+    """What every experiment has."""
 
     run_dir: str = "runs/control"
     seed: int = 0
-    environment_steps: int = 100_000  # of training and samples; the run ends with the round there
     save_every: int = 10  # rounds between commits; a crash costs those since
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
-    sac: SACConfig = field(default_factory=SACConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        positive(self, "environment_steps", "save_every")
+        positive(self, "save_every")
+
+
+@dataclass
+class ControlConfig(ExperimentConfig):
+    """What every experiment on SAC has."""
+
+    environment_steps: int = 100_000  # of training and samples; the run ends with the round there
+    sac: SACConfig = field(default_factory=SACConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "environment_steps")
 
 
 @dataclass

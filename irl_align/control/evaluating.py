@@ -4,19 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 import numpy as np
 
 from irl_align.control.config import EnvironmentConfig, EvaluationConfig
 from irl_align.control.environments.making import make
+from irl_align.control.policies import Policy
 from irl_align.control.rollouts import Collector, Rollouts
-from irl_align.control.sac.learner import Learner
 from irl_align.control.scores import Reference
 from irl_align.core.loggers import Logger, Progress
 from irl_align.core.protocols import Metrics, PhaseContext
 
 # Environments that step side by side, so that one call of the policy serves all.
 _SIDE_BY_SIDE = 10
+
+
+class Acting(Protocol):
+    """How a learner acts when it is not learning."""
+
+    def deterministic(self) -> Policy: ...
+
+    def stochastic(self, seed: int, /) -> Policy: ...
+
+
+class Agent(Protocol):
+    """The part of a learner that an evaluation sees."""
+
+    @property
+    def acting(self) -> Acting: ...
+
+    @property
+    def steps(self) -> int:
+        """Environment steps that it has learned from."""
+        ...
 
 
 class ReturnEvaluator:
@@ -28,13 +49,16 @@ class ReturnEvaluator:
     `eval/return` (mean true return, undiscounted), `eval/return_std` (over the episodes),
     `eval/length`, and with a `reference` `eval/score`.
 
+    Args:
+        budget: of environment steps; None for learners that take none.
+
     Attributes:
         rounds: how many there are; None when only the budget ends them.
         reference: what a normalised score is measured against; None for none.
     """
 
     def __init__(
-        self, environment: EnvironmentConfig, config: EvaluationConfig, budget: int
+        self, environment: EnvironmentConfig, config: EvaluationConfig, budget: int | None
     ) -> None:
         self.config, self.budget = config, budget
         self.rounds: int | None = None
@@ -44,11 +68,10 @@ class ReturnEvaluator:
             make(environment.name, **environment.options()) for _ in range(side_by_side)
         ]
 
-    def evaluate(self, policy: Learner, reward: object, ctx: PhaseContext, /) -> Metrics:
+    def evaluate(self, policy: Agent, reward: object, ctx: PhaseContext, /) -> Metrics:
         used = ctx.history[-1]["steps/evaluation"] if ctx.history else 0.0
         found: dict[str, float] = {"steps/environment": policy.steps}
-        every, done = self.config.every, ctx.round + 1
-        if every and (done % every == 0 or done == self.rounds or policy.steps >= self.budget):
+        if self.due(ctx.round, policy.steps):
             rollouts = self.roll_out(policy)
             returns = rollouts.true_rewards.returns()
             found["eval/return"] = float(returns.mean())
@@ -59,7 +82,13 @@ class ReturnEvaluator:
             used += rollouts.trajectories.total_steps
         return {**found, "steps/evaluation": used}
 
-    def roll_out(self, policy: Learner) -> Rollouts:
+    def due(self, round: int, steps: int) -> bool:
+        """Whether episodes are run in this round, after which `steps` of the budget are used."""
+        every, done = self.config.every, round + 1
+        spent = self.budget is not None and steps >= self.budget
+        return every > 0 and (done % every == 0 or done == self.rounds or spent)
+
+    def roll_out(self, policy: Agent) -> Rollouts:
         """The episodes themselves."""
         config = self.config
         acting = policy.acting

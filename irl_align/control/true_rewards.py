@@ -8,6 +8,7 @@ only those two and the evaluation import this module.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,3 +36,23 @@ class TrueRewards:
     def select(self, indices: Iterable[int]) -> TrueRewards:
         """The rewards of the trajectories with these numbers, in this order."""
         return TrueRewards([self._rewards[index] for index in indices])
+
+
+@dataclass(frozen=True, eq=False)
+class TransitionRewards:
+    """The environment's rewards [M] of M transitions, in the same order.
+
+    `Transitions` hold none. A learner that is given these two objects learns from the true reward,
+    one that is given the first cannot.
+    """
+
+    values: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, rewards: TrueRewards) -> TransitionRewards:
+        """Of every step of the trajectories, as `Transitions.of` orders them."""
+        steps = [rewards.of(number) for number in range(len(rewards))]
+        return cls(np.concatenate(steps).astype(np.float32))
+
+    def __len__(self) -> int:
+        return len(self.values)

@@ -64,7 +64,7 @@ class BilevelTrainer(Generic[PolicyT, RewardT]):
 
     Args:
         sampler, reward_learner, policy_learner, evaluator: the verbs; one that is None is left out
-            of the round (SPIN fits no reward, BiCQL-ML draws no samples).
+            of the round (SPIN fits no reward, cloning draws no samples).
         rounds: how many rounds in all, those of earlier starts included.
         seed: base of the phases' seeds (see ``derive_seed``).
         run: an open RunDirectory; None keeps nothing on disk.

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import irl_align.control
-from irl_align.control.true_rewards import TrueRewards
+from irl_align.control.true_rewards import TransitionRewards, TrueRewards
 
 ROOM = Path(irl_align.control.__file__).parent
-# They make or hand over true rewards; what learns is not among them.
+# They make or hand over true rewards; what learns is not among them, but for the yardsticks that
+# are there to show what the true reward would give.
 MAY_KNOW = {"true_rewards.py", "rollouts.py", "loading.py", "saving.py", "recording.py"} | {
-    # The yardstick of offline learning, when its configuration says `reward: true_reward`.
+    "cql.py",
     "mopo.py",
     "true_reward.py",
 }
@@ -27,6 +28,11 @@ def test_returns():
     np.testing.assert_allclose(rewards.returns(), [7.0, 3.0])
     with pytest.raises(ValueError):
         TrueRewards([[[1.0]]])
+
+
+def test_rewards_of_transitions_stand_in_their_order():
+    rewards = TransitionRewards.of(TrueRewards([[1.0, 2.0], [3.0]]))
+    assert rewards.values.tolist() == [1, 2, 3] and len(rewards) == 3
 
 
 def test_who_may_know_true_rewards():

@@ -97,3 +97,18 @@ def test_demonstrations_that_are_cut_short_need_sampled_gradients(run, tmp_path)
     short = ["episodes=null", "demonstrations.horizon=3"]
     code, _, err = run(PROGRAM, GARNET, *TINY, *short)
     assert code == 2 and "of the discounted mass" in err
+
+
+def test_bicql_ends_at_the_mixture(run):
+    tiny = ["problem.states=8", "problem.branching=3", "--rounds", "60"]
+    code, out, err = run("recipes/tabular_bicql.py", GARNET, *tiny, "--alphas", "1", "3")
+    assert code == 0, err
+    rows = {
+        line[:18].strip(): [float(x) for x in line[18:].split()] for line in out.splitlines()[1:]
+    }
+    assert set(rows) == {"alpha = 1", "alpha = 3", "the mixture"}
+    for alpha in ("alpha = 1", "alpha = 3"):
+        np.testing.assert_allclose(rows[alpha], rows["the mixture"], atol=2e-3)
+    assert rows["the mixture"][0] > 0.05
+    code, _, err = run("recipes/tabular_bicql.py", GARNET, "--share", "2")
+    assert code == 2 and "--share 2.0: give a share in [0, 1]" in err

@@ -20,6 +20,7 @@ from irl_align.core.trainer import Result
 METHODS: dict[str, tuple[str, str]] = {
     "ml_irl": ("irl_align.control.ml_irl", "MLIRLConfig"),
     "gail": ("irl_align.control.baselines.gail", "GAILConfig"),
+    "dac": ("irl_align.control.baselines.dac", "DACConfig"),
     "airl": ("irl_align.control.baselines.airl", "AIRLConfig"),
     "f_irl": ("irl_align.control.baselines.f_irl", "FIRLConfig"),
     "bc": ("irl_align.control.baselines.bc", "BCConfig"),

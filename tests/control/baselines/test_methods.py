@@ -23,7 +23,7 @@ PRESENT = [name for name in METHODS if there(name)]
 
 
 def test_the_methods_of_this_project():
-    assert set(METHODS) == OURS | {"gail", "airl", "f_irl"}
+    assert set(METHODS) == OURS | {"gail", "dac", "airl", "f_irl"}
     assert set(PRESENT) >= OURS
 
 

@@ -1,0 +1,330 @@
+"""CLARE (Yue et al. 2023): conservative model-based reward learning, offline.
+
+A round, from demonstrations D_E, transitions D of anybody (all = both), and a model of the dynamics
+that says how unsure it is:
+
+    sample    steps of pi_k in the model, from demonstrated states
+    reward    min_r Z E_model[r] - E_all[beta r] - E_E[r] + lambda Z E[r^2]
+    policy    SAC in the model under r_{k+1}
+
+The weights beta move the demonstrator's mass: a demonstrated pair of which the model is unsure
+(u > threshold) gets -N_all / N_E, which takes it out of E_E, and what was taken is spread over the
+pairs of all data of which it is sure. So E_all[beta] = 0 and Z = 1 + E_all[beta] = 1 wherever there
+is a pair to give to.
+
+It is stated against `StepInModel`, so any model that can do that will do. Where the authors are
+silent: E[r^2] is over the model's steps and all data, half each. Left out: the cloning term that
+their code adds to the actor's loss, which their objective does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from irl_align.control.config import RewardConfig, SACConfig
+from irl_align.control.evaluating import ReturnEvaluator
+from irl_align.control.fixed_data import FixedDataConfig, Verbs, fixed_data
+from irl_align.control.reward_fit import LearnedReward, RewardCodec
+from irl_align.control.sac.agent import named
+from irl_align.control.sac.batches import Relabelled
+from irl_align.control.sac.compiling import threads_for
+from irl_align.control.sac.learner import Learner, LearnerCodec
+from irl_align.control.transitions import Transitions
+from irl_align.core.checks import not_negative, positive
+from irl_align.core.errors import UserError
+from irl_align.core.loggers import Logger
+from irl_align.core.protocols import Codecs, Metrics, PhaseContext
+from irl_align.core.trainer import Result
+
+# How unsure a model is: the largest norm of a member's standard deviations.
+PENALTY = "mopo_default"
+_ROWS = 10_000
+
+
+class Imagined(Protocol):
+    """A step in the model, of B rows."""
+
+    @property
+    def next_observations(self) -> Tensor:
+        """[B, O]."""
+        ...
+
+    @property
+    def terminated(self) -> Tensor:
+        """[B], bool."""
+        ...
+
+    @property
+    def penalties(self) -> Tensor:
+        """[B], u >= 0; 0 where no penalty was asked for."""
+        ...
+
+
+class StepInModel(Protocol):
+    """The part of a world model that is used."""
+
+    def step(
+        self,
+        observations: Tensor,
+        actions: Tensor,
+        generator: torch.Generator,
+        penalty: str | None,
+        /,
+    ) -> Imagined: ...
+
+
+def _reward() -> RewardConfig:
+    return RewardConfig(
+        inputs="state_action",
+        hidden=[256] * 4,
+        learning_rate=5e-5,
+        weight_decay=0.0,
+        steps=5,
+        l2=1.0,  # lambda
+    )
+
+
+def _sac() -> SACConfig:
+    return SACConfig(
+        hidden=[256, 256], learning_rate=3e-4, batch_size=256, capacity=100_000, update_every=4
+    )
+
+
+@dataclass
+class CLAREConfig(FixedDataConfig):
+    """CLARE on one environment; of `reward` it takes the net, its optimiser, steps and l2."""
+
+    run_dir: str = "runs/clare"
+    rounds: int = 10
+    save_every: int = 1
+    sac: SACConfig = field(default_factory=_sac)
+    reward: RewardConfig = field(default_factory=_reward)
+    threshold: float = 0.5  # of u over its largest value in the data
+    batch_size: int = 5_000  # of the reward's steps, of each kind
+    starts: int = 5_000  # demonstrated states that are imagined from, an epoch
+    horizon: int = 5  # steps from each
+    epochs: int = 500  # a round
+    updates: int = 20  # an epoch
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "batch_size", "starts", "horizon", "epochs", "updates")
+        not_negative(self, "threshold")
+        if self.updates % self.sac.update_every:
+            raise ValueError(
+                f"updates is {self.updates}, which is no multiple of sac.update_every, "
+                f"{self.sac.update_every}"
+            )
+
+
+def clare_weights(unsure: Tensor, demonstrated: Tensor, threshold: float) -> tuple[Tensor, float]:
+    """beta [N] and Z, from u in [0, 1] [N] and which of all pairs are demonstrated [N], bool.
+
+    Where the model is sure of no pair there is nobody to give to: beta stays -N_all / N_E on the
+    demonstrated ones and Z falls to 0.
+    """
+    count, shown = len(unsure), int(demonstrated.sum())
+    far, sure = demonstrated & (unsure > threshold), unsure < threshold
+    beta = torch.zeros_like(unsure)
+    beta[far] = -count / shown
+    if sure.any():
+        beta[sure] = beta[sure] + count / shown * int(far.sum()) / int(sure.sum())
+    return beta, 1.0 + beta.mean().item()
+
+
+def clare_loss(
+    model: Tensor, everything: Tensor, beta: Tensor, demonstrated: Tensor, z: float, l2: float
+) -> Tensor:
+    """The reward's loss [] from r on steps in the model [B], on all data [N] with their beta [N],
+    and on demonstrations [M]."""
+    loss = z * model.mean() - (beta * everything).mean() - demonstrated.mean()
+    squares = 0.5 * (model.square().mean() + everything.square().mean())
+    return loss + l2 * z * squares
+
+
+class Imagination:
+    """Rolls the current policy out in the model; also the sample verb."""
+
+    def __init__(self, model: StepInModel, demonstrations: Transitions, config: CLAREConfig):
+        self.model, self.demonstrations, self.config = model, demonstrations, config
+
+    def sample(self, policy: Learner, ctx: PhaseContext, /) -> tuple[Tensor, Metrics]:
+        return self.rows(policy, torch.Generator().manual_seed(ctx.seed)), {}
+
+    @torch.no_grad()
+    def rows(self, policy: Learner, generator: torch.Generator) -> Tensor:
+        """Packed steps [n, width] from demonstrated states; fewer where episodes end."""
+        layout, actor = self.demonstrations.layout, policy.agent.actor
+        states = layout.unpack(self.demonstrations.draw(self.config.starts, generator)).observations
+        found: list[Tensor] = []
+        for _ in range(self.config.horizon):
+            noise = torch.randn(len(states), layout.action_dim, generator=generator)
+            actions, _ = actor.sample(states, noise)
+            step = self.model.step(states, actions, generator, None)
+            following, ended = step.next_observations, step.terminated
+            found.append(torch.cat([states, actions, following, ended[:, None].float()], dim=1))
+            states = following[~ended]
+            if not len(states):
+                break
+        rows = torch.cat(found)
+        if not torch.isfinite(rows).all():
+            raise UserError("the model imagined numbers that are not finite; fit it again")
+        return rows
+
+
+class ConservativeReward:
+    """The reward verb."""
+
+    def __init__(
+        self,
+        demonstrations: Transitions,
+        everything: Transitions,
+        beta: Tensor,
+        z: float,
+        config: CLAREConfig,
+    ) -> None:
+        self.demonstrations, self.everything = demonstrations, everything
+        self.beta, self.z, self.config = beta, z, config
+
+    def fit(
+        self, reward: LearnedReward, samples: Tensor, ctx: PhaseContext, /
+    ) -> tuple[LearnedReward, Metrics]:
+        generator = torch.Generator().manual_seed(ctx.seed)
+        config, net, layout = self.config.reward, reward.net, self.everything.layout
+        measured: list[Tensor] = []
+        net.train()
+        with threads_for(config.hidden):
+            for _ in range(config.steps):
+                size = (self.config.batch_size,)
+                where = [
+                    torch.randint(n, size, generator=generator)
+                    for n in (len(samples), len(self.everything), len(self.demonstrations))
+                ]
+                rows = torch.cat(
+                    [
+                        samples[where[0]],
+                        self.everything.rows[where[1]],
+                        self.demonstrations.rows[where[2]],
+                    ]
+                )
+                batch = layout.unpack(rows)
+                parts = net(batch.observations, batch.actions).chunk(3)
+                loss = clare_loss(
+                    parts[0], parts[1], self.beta[where[1]], parts[2], self.z, config.l2
+                )
+                reward.optimiser.zero_grad()
+                loss.backward()
+                reward.optimiser.step()
+                scores = [part.mean() for part in (parts[2], parts[0])]
+                measured.append(torch.stack([loss, *scores]).detach())
+        net.eval()
+        if not all(torch.isfinite(p).all() for p in net.parameters()):
+            raise UserError("the reward net is no longer finite; lower reward.learning_rate")
+        keys = ("reward/loss", "reward/demo_score", "reward/sample_score")
+        means = torch.stack(measured).mean(dim=0).tolist()
+        return reward, dict(zip(keys, means, strict=True))
+
+
+class InTheModel:
+    """The policy verb: epochs of imagined steps, each with some updates on all that is kept."""
+
+    def __init__(self, imagination: Imagination, config: CLAREConfig) -> None:
+        self.imagination, self.config = imagination, config
+
+    def improve(
+        self, policy: Learner, reward: LearnedReward, samples: object, ctx: PhaseContext, /
+    ) -> tuple[Learner, Metrics]:
+        generator = torch.Generator().manual_seed(ctx.seed)
+        sac, source = policy.config, Relabelled(policy.buffer, reward.net)
+        losses: list[Tensor] = []
+        with threads_for(sac.hidden):
+            for _ in range(self.config.epochs):
+                policy.buffer.extend_packed(self.imagination.rows(policy, generator))
+                for _ in range(self.config.updates // sac.update_every):
+                    rows, rewards = source.draw(sac.update_every, sac.batch_size)
+                    losses.append(policy.agent.update(rows, rewards))
+        return policy, named(torch.stack(losses).mean(dim=0))
+
+
+class Counted:
+    """The evaluation: `ReturnEvaluator`, with the updates that were made."""
+
+    def __init__(self, returns: ReturnEvaluator) -> None:
+        self.returns = returns
+
+    def evaluate(self, policy: Learner, reward: object, ctx: PhaseContext, /) -> Metrics:
+        found = self.returns.evaluate(policy, reward, ctx)
+        return {**found, "steps/updates": policy.agent.updates}
+
+
+def clare(
+    config: CLAREConfig,
+    *,
+    model: StepInModel,
+    data: Transitions | None = None,
+    loggers: Sequence[Logger] = (),
+    keep: bool = True,
+    **trainer: Any,
+) -> Result[Learner, LearnedReward]:
+    """Run or resume what `config` describes, until its rounds are done.
+
+    Args:
+        model: of this environment's dynamics, fitted already, without a reward.
+        data, keep, trainer: as of `bicql`.
+
+    The history holds `reward/{loss,demo_score,sample_score}`, the losses of SAC and the metrics of
+    `ReturnEvaluator`. Raises UserError when demonstrations or data cannot be used, before anything
+    is run.
+    """
+    with fixed_data(config) as here:
+        spaces = here.spaces
+        found = here.demonstrations()
+        shown = Transitions.of(found.trajectories)
+        others = here.data(data, found)
+        everything = Transitions(shown.layout, torch.cat([shown.rows, others.rows]))
+        demonstrated = torch.arange(len(everything)) < len(shown)
+        unsure = _unsure(model, everything, config.seed)
+        beta, z = clare_weights(unsure, demonstrated, config.threshold)
+        learner = Learner(
+            spaces,
+            config.sac,
+            seed=config.seed,
+            planned_updates=config.rounds * config.epochs * config.updates,
+        )
+        reward = LearnedReward(*shown.layout, config.reward, seed=config.seed)
+        reward.facts["environment"] = spaces.environment
+        imagination = Imagination(model, shown, config)
+        verbs = Verbs(
+            policy=InTheModel(imagination, config),
+            sampler=imagination,
+            reward=ConservativeReward(shown, everything, beta, z, config),
+        )
+        sources = {"demonstrations": found.report.sha256, "dataset": others.sha256()}
+        return here.run(
+            verbs,
+            learner,
+            reward,
+            Codecs(policy=LearnerCodec(learner), reward=RewardCodec(reward)),
+            evaluator=Counted(here.evaluator),
+            loggers=loggers,
+            keep=keep,
+            manifest=lambda number: {**sources, "z": z, "unsure": (beta < 0).float().mean().item()},
+            **trainer,
+        )
+
+
+@torch.no_grad()
+def _unsure(model: StepInModel, data: Transitions, seed: int) -> Tensor:
+    """u over its largest value, of every transition [N]."""
+    generator = torch.Generator().manual_seed(seed)
+    batch = data.batch
+    pieces = zip(batch.observations.split(_ROWS), batch.actions.split(_ROWS), strict=True)
+    found = torch.cat([model.step(o, a, generator, PENALTY).penalties for o, a in pieces])
+    if not torch.isfinite(found).all() or bool((found < 0).any()):
+        raise UserError("the model's uncertainty must be finite numbers >= 0")
+    return found / found.max().clamp(min=1e-30)

@@ -1,0 +1,172 @@
+"""What every learner from fixed data has around its verbs: data, evaluations, run directory.
+
+    with fixed_data(config) as here:
+        shown = here.demonstrations()
+        return here.run(Verbs(...), learner, reward, codecs)
+
+No step is taken in the environment but by evaluations, so a run ends with its rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, Optional
+
+from irl_align.control.config import DemonstrationConfig, ExperimentConfig
+from irl_align.control.demonstrations.loading import Demonstrations, load_demonstrations
+from irl_align.control.environments.making import make
+from irl_align.control.evaluating import ReturnEvaluator
+from irl_align.control.spaces import Spaces
+from irl_align.control.transitions import Transitions, check_fits
+from irl_align.core.checks import positive
+from irl_align.core.config import to_dict
+from irl_align.core.errors import UserError
+from irl_align.core.loggers import Logger
+from irl_align.core.protocols import (
+    Codecs,
+    Evaluator,
+    PolicyLearner,
+    PolicyT,
+    RewardLearner,
+    RewardT,
+    Sampler,
+)
+from irl_align.core.run import RunDirectory
+from irl_align.core.trainer import BilevelTrainer, Result
+
+__all__ = ["FixedData", "FixedDataConfig", "Verbs", "fixed_data"]
+
+# What may change when a run is taken up again.
+FREE_KEYS = ("rounds", "run_dir")
+
+
+@dataclass
+class FixedDataConfig(ExperimentConfig):
+    """What every learner from fixed data has."""
+
+    rounds: int = 1_000
+    demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
+    # Transitions of anybody, D; None: the demonstrations alone. Their rewards are never read.
+    dataset: Optional[DemonstrationConfig] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "rounds")
+        if self.environment.absorbing:
+            raise ValueError(
+                "environment.absorbing is for learners that collect their own episodes; here an "
+                "early end is a transition without a successor"
+            )
+
+
+@dataclass(frozen=True)
+class Verbs(Generic[PolicyT, RewardT]):
+    """The phases of a round; one that is None is left out. Every round is evaluated."""
+
+    policy: PolicyLearner[PolicyT, RewardT, Any]
+    sampler: Sampler[PolicyT, Any] | None = None
+    reward: RewardLearner[RewardT, Any] | None = None
+
+
+@dataclass(frozen=True)
+class FixedData:
+    """The environment that policies are evaluated in, and the data; see `fixed_data`."""
+
+    config: FixedDataConfig
+    spaces: Spaces
+    evaluator: ReturnEvaluator
+
+    def demonstrations(self) -> Demonstrations:
+        """D_E, loaded and checked. Raises UserError as the loader does."""
+        return self._load(self.config.demonstrations)
+
+    def data(self, given: Transitions | None, shown: Demonstrations) -> Transitions:
+        """D: what was given, what `config.dataset` names, or the demonstrations.
+
+        Raises UserError when both are given, or the data do not fit the environment.
+        """
+        if given is not None and self.config.dataset is not None:
+            raise UserError(
+                f"transitions were given and dataset.path={self.config.dataset.path} as well; "
+                "leave one of them out"
+            )
+        if given is not None:
+            check_fits("the transitions given", given, self.spaces)
+            return given
+        return Transitions.of(
+            (shown if self.config.dataset is None else self.others()).trajectories
+        )
+
+    def others(self) -> Demonstrations:
+        """What `config.dataset` names, loaded and checked. Only for learners from the true reward:
+        the object knows it. Raises UserError as the loader does."""
+        assert self.config.dataset is not None
+        return self._load(self.config.dataset)
+
+    def _load(self, wanted: DemonstrationConfig) -> Demonstrations:
+        return load_demonstrations(
+            wanted.path,
+            environment=self.spaces,
+            count=wanted.count,
+            seed=wanted.seed,
+            on_bad="drop" if wanted.on_bad == "drop" else "error",
+        )
+
+    def run(
+        self,
+        verbs: Verbs[PolicyT, RewardT],
+        learner: PolicyT,
+        reward: RewardT,
+        codecs: Codecs,
+        *,
+        evaluator: Evaluator[PolicyT, RewardT],
+        loggers: Sequence[Logger] = (),
+        keep: bool = True,
+        manifest: Callable[[int], Mapping[str, Any]] | None = None,
+        **trainer: Any,
+    ) -> Result[PolicyT, RewardT]:
+        """Run all rounds, or go on with them.
+
+        Args:
+            keep: with False nothing is written.
+            manifest: see BilevelTrainer.
+            trainer: what else BilevelTrainer takes (`callbacks`).
+        """
+        config, run = self.config, None
+        if keep:
+            run = RunDirectory(config.run_dir).open(to_dict(config), free_keys=FREE_KEYS)
+        try:
+            loop: BilevelTrainer[PolicyT, RewardT] = BilevelTrainer(
+                verbs.sampler,
+                verbs.reward,
+                verbs.policy,
+                evaluator,
+                rounds=config.rounds,
+                seed=config.seed,
+                run=run,
+                codecs=codecs,
+                save_every=config.save_every,
+                manifest=manifest,
+                loggers=loggers,
+                **trainer,
+            )
+            return loop.train(learner, reward)
+        finally:
+            if run is not None:
+                run.close()
+
+
+@contextmanager
+def fixed_data(config: FixedDataConfig) -> Iterator[FixedData]:
+    """The surroundings of `config`, closed at the end."""
+    settings = config.environment
+    evaluator = ReturnEvaluator(settings, config.evaluation, None)
+    evaluator.rounds = config.rounds
+    environment = make(settings.name, **settings.options())
+    try:
+        yield FixedData(config, Spaces.of(environment), evaluator)
+    finally:
+        environment.close()
+        evaluator.close()

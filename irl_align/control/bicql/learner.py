@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from pathlib import Path
 from typing import cast
 
@@ -26,7 +25,7 @@ from irl_align.control.bicql.step import LOSSES, Parts, Settings, asked, compile
 from irl_align.control.buffers import Layout
 from irl_align.control.networks.stacked import Activation
 from irl_align.control.sac.adam import Moments
-from irl_align.control.sac.compiling import WORTH_IT, why_not
+from irl_align.control.sac.compiling import worth_compiling
 from irl_align.control.spaces import Spaces
 from irl_align.core.errors import UserError
 from irl_align.core.files import atomic_open
@@ -101,7 +100,12 @@ class QLearner:
         )
         self.acting = Resampled(spaces, first, clone, acting)
         self.direction = torch.zeros(0)
-        self.compiled = _decide(critic.compile, planned_updates)
+        self.compiled = worth_compiling(
+            critic.compile,
+            planned_updates,
+            key="critic.compile",
+            loss="updates of Q run slower than they could",
+        )
 
     @property
     def updates(self) -> int:
@@ -199,17 +203,3 @@ class QLearnerCodec:
 def named(losses: Tensor) -> dict[str, float]:
     """What `QLearner.update` returned, by the keys of metrics."""
     return {f"policy/{key}": float(value) for key, value in zip(LOSSES, losses, strict=True)}
-
-
-def _decide(compile: str, planned_updates: int | None) -> bool:
-    if compile == "never" or (compile == "auto" and (planned_updates or 0) < WORTH_IT):
-        return False
-    reason = why_not()
-    if reason is None:
-        return True
-    if compile == "always":
-        raise UserError(
-            f"critic.compile=always, but an update cannot be compiled: {reason}; set it to auto"
-        )
-    warnings.warn(f"updates of Q run slower than they could: {reason}", stacklevel=3)
-    return False

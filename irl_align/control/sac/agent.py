@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from irl_align.control.networks.actor import SquashedGaussianActor
 from irl_align.control.networks.critics import TwinCritic
 from irl_align.control.networks.numpy_actor import NumpyActor
 from irl_align.control.sac.adam import Moments
-from irl_align.control.sac.compiling import WORTH_IT, compiled_update, why_not
+from irl_align.control.sac.compiling import compiled_update, worth_compiling
 from irl_align.control.sac.step import (
     LOSSES,
     TEMPORAL_DIFFERENCE,
@@ -73,7 +72,12 @@ class SAC:
         )
         self.acting = NumpyActor.of(self.parts.actor)
         self._noise = torch.Generator().manual_seed(seed)
-        self.compiled = _decide(config.compile, planned_updates)
+        self.compiled = worth_compiling(
+            config.compile,
+            planned_updates,
+            key="sac.compile",
+            loss="SAC runs about three times slower than it could",
+        )
 
     @property
     def actor(self) -> SquashedGaussianActor:
@@ -156,20 +160,6 @@ def _parts(spaces: Spaces, config: SACConfig) -> Parts:
         Moments.of(list(critic.parameters())),
         Moments.of([log_alpha]),
     )
-
-
-def _decide(compile: str, planned_updates: int | None) -> bool:
-    if compile == "never" or (compile == "auto" and (planned_updates or 0) < WORTH_IT):
-        return False
-    reason = why_not()
-    if reason is None:
-        return True
-    if compile == "always":
-        raise UserError(
-            f"sac.compile=always, but a step cannot be compiled: {reason}; set it to auto"
-        )
-    warnings.warn(f"SAC runs about three times slower than it could: {reason}", stacklevel=3)
-    return False
 
 
 def _copies(module: torch.nn.Module) -> dict[str, Tensor]:

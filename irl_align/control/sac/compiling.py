@@ -11,6 +11,7 @@ import functools
 import os
 import shutil
 import types
+import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from irl_align.control.sac import step
+from irl_align.core.errors import UserError
 
 Update = Callable[..., Tensor]
 # Updates that pay for a cold compilation.
@@ -36,6 +38,23 @@ def why_not() -> str | None:
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         return "there is no C++ compiler (g++, or $CXX)"
     return None
+
+
+def worth_compiling(choice: str, planned_updates: int | None, *, key: str, loss: str) -> bool:
+    """Whether to compile, for the setting `key` ("auto", "always" or "never").
+
+    `auto` compiles where `planned_updates` pay for it (None: few). Where they would and it cannot
+    be done, a warning says `loss` and why; UserError when `always` cannot be had.
+    """
+    if choice == "never" or (choice == "auto" and (planned_updates or 0) < WORTH_IT):
+        return False
+    reason = why_not()
+    if reason is None:
+        return True
+    if choice == "always":
+        raise UserError(f"{key}=always, but nothing can be compiled: {reason}; set it to auto")
+    warnings.warn(f"{loss}: {reason}", stacklevel=3)
+    return False
 
 
 def compiled_update() -> Update:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from irl_align.control.networks.stacked import Activation
 from irl_align.control.sac.adam import Moments
-from irl_align.control.sac.compiling import WORTH_IT, threads_for, why_not
+from irl_align.control.sac.compiling import threads_for, worth_compiling
 from irl_align.control.world_model.config import WorldModelConfig
 from irl_align.control.world_model.network import GaussianEnsemble
 from irl_align.control.world_model.step import Settings, compiled_update, update
@@ -132,7 +131,12 @@ class _Fit:
         self.batch = min(config.batch_size, len(rows))
         wanted = len(rows) if config.epoch_size is None else config.epoch_size
         self.per_epoch = max(1, min(wanted, len(rows)) // self.batch)
-        self.compiled = _decide(config.compile, self.per_epoch * _USUAL_EPOCHS)
+        self.compiled = worth_compiling(
+            config.compile,
+            self.per_epoch * _USUAL_EPOCHS,
+            key="world_model.compile",
+            loss="the world model is fitted slower than it could",
+        )
         self.active = list(range(len(numbers)))
         self.errors = self._finite(squared_errors(self.ensemble, held_out, inputs))
         self.best_epochs = [0] * len(numbers)
@@ -213,17 +217,3 @@ def squared_errors(ensemble: GaussianEnsemble, rows: Tensor, inputs: int) -> Ten
         mean, _ = ensemble.predict(chunk[:, :inputs])
         total += (mean - chunk[:, inputs:]).square().sum(dim=(1, 2))
     return total / (len(rows) * (rows.shape[1] - inputs))
-
-
-def _decide(compile: str, planned_updates: int) -> bool:
-    if compile == "never" or (compile == "auto" and planned_updates < WORTH_IT):
-        return False
-    reason = why_not()
-    if reason is None:
-        return True
-    if compile == "always":
-        raise UserError(
-            f"world_model.compile=always, but a step cannot be compiled: {reason}; set it to auto"
-        )
-    warnings.warn(f"the world model is fitted slower than it could: {reason}", stacklevel=3)
-    return False

@@ -57,7 +57,7 @@ def test_agents_share_machine_code_only_where_it_fits(monkeypatch):
         return update
 
     monkeypatch.setattr(compiling, "_compiled", compiled)
-    monkeypatch.setattr("irl_align.control.sac.agent.why_not", lambda: None)
+    monkeypatch.setattr("irl_align.control.sac.compiling.why_not", lambda: None)
 
     def kind(batches: int = 1, batch_size: int = 8, **changed):
         one = agent("always", **changed)

@@ -129,15 +129,16 @@ def test_a_damaged_learner_is_named(build, config, tmp_path):
 
 def test_compiling_on_request_only_where_it_can_be(spaces, config, monkeypatch):
     from irl_align.control.sac import agent as module
+    from irl_align.control.sac import compiling
 
-    monkeypatch.setattr(module, "why_not", lambda: "there is no C++ compiler")
+    monkeypatch.setattr(compiling, "why_not", lambda: "there is no C++ compiler")
     config.compile = "always"
     with pytest.raises(UserError, match=r"sac\.compile=always.*no C\+\+ compiler.*auto"):
         module.SAC(spaces, config, seed=0)
     config.compile = "auto"
     with pytest.warns(UserWarning, match="no C"):
         assert not module.SAC(spaces, config, seed=0, planned_updates=10**6).compiled
-    monkeypatch.setattr(module, "why_not", lambda: None)
+    monkeypatch.setattr(compiling, "why_not", lambda: None)
     assert module.SAC(spaces, config, seed=0, planned_updates=10**6).compiled
     assert not module.SAC(spaces, config, seed=0, planned_updates=100).compiled
 

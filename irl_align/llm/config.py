@@ -231,6 +231,11 @@ class PolicyConfig(OptimConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         choice("method", self.method, METHODS)
+        if self.method in ("grpo", "rloo") and self.batch_size % self.group.answers:
+            raise ValueError(
+                f"batch_size {self.batch_size} answers are no whole groups of group.answers "
+                f"{self.group.answers}"
+            )
         if self.method == "ppo" and self.ppo.rollout_batch % self.batch_size:
             raise ValueError(
                 f"ppo.rollout_batch {self.ppo.rollout_batch} is no multiple of batch_size "

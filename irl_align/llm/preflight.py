@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from irl_align.core.errors import UserError
-from irl_align.llm.config import AlignConfig
+from irl_align.llm.config import IMPLICIT, AlignConfig
 from irl_align.llm.data.demonstrations import load_demonstrations
 from irl_align.llm.data.preferences import load_preferences
 from irl_align.llm.data.prompts import load_prompts
@@ -17,7 +17,7 @@ from irl_align.llm.distributed import world
 from irl_align.llm.generation.client import resolve_backend
 from irl_align.llm.models import PACKAGE_PREFIX, load_tokenizer
 
-__all__ = ["preflight"]
+__all__ = ["check_policy", "preflight"]
 
 
 def preflight(
@@ -67,11 +67,8 @@ def preflight(
             side.append((path, [p.messages for p in prompts]))
     if config.reward.gamma_demo == 0 and "preferences" not in reports:
         raise UserError("reward.gamma_demo=0 needs preferences.path: nothing else to learn from")
-    if config.policy.method == "dpo" and "preferences" not in reports:
-        raise UserError(
-            "policy.method=dpo learns from human pairs alone: set preferences.path, or take "
-            "policy.method=spin, which makes pairs of the demonstrations"
-        )
+    if "policy" in training:
+        check_policy(config, human_pairs="preferences" in reports)
     _check_apart(trained, held_out)
     if config.evaluation.hidden_reward is not None:
         from irl_align.evaluation.hidden_reward import load_hidden_reward
@@ -81,6 +78,40 @@ def preflight(
         load_hidden_reward(config.evaluation.hidden_reward)
     _check_model(config.model.path, config.model.chat_template)
     return reports
+
+
+def check_policy(config: AlignConfig, *, human_pairs: bool) -> None:
+    """What `policy.method` needs of the rest of the configuration. UserError where it lacks it."""
+    policy, method = config.policy, config.policy.method
+    if method in ("dpo", "spac") and (not human_pairs or config.reward.alpha_pref == 0):
+        raise UserError(
+            f"policy.method={method} learns from human pairs: set preferences.path (and "
+            "reward.alpha_pref above 0), or take policy.method=spin, which makes pairs of the "
+            "demonstrations alone"
+        )
+    if method in IMPLICIT and config.early_stop:
+        raise UserError(
+            f"early_stop=true looks at a reward model's accuracy, and policy.method={method} fits "
+            "none; set it to false"
+        )
+    if method != "ppo":
+        return
+    backend = resolve_backend(config.sampling).backend
+    if backend not in ("vllm", "hf"):
+        raise UserError(
+            f"policy.method=ppo cannot sample with sampling.backend={backend}: it needs the "
+            "policy's own weights; use vllm or hf"
+        )
+    if policy.ppo.importance_cap is not None and backend != "vllm":
+        raise UserError(
+            "policy.ppo.importance_cap weighs an engine's numbers against the trainer's; with "
+            f"sampling.backend={backend} they are the same: set it to null, or use vllm"
+        )
+    if policy.gradient_checkpointing and policy.lora is not None and policy.ppo.shared_base:
+        raise UserError(
+            "policy.gradient_checkpointing computes layers again while another adapter may be in "
+            "use; set it to false, or policy.ppo.shared_base=false"
+        )
 
 
 Prompts = Sequence[tuple[str, list[tuple[Message, ...]]]]

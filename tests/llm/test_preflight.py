@@ -7,7 +7,7 @@ import json
 import pytest
 
 from irl_align.core.errors import UserError
-from irl_align.llm.config import AlignConfig
+from irl_align.llm.config import AlignConfig, LoraSettings
 from irl_align.llm.preflight import preflight
 
 
@@ -57,3 +57,46 @@ def test_a_held_out_prompt_that_training_sees_is_refused(config, files, trained,
         config.evaluation.preferences.path = files("held_pairs.jsonl", [pair("e"), pair(trained)])
     with pytest.raises(UserError, match="1 held-out prompts are also prompts of"):
         preflight(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"policy.method": "dpo", "preferences.path": None}, r"policy\.method=spin"),
+        ({"policy.method": "spac", "preferences.path": None}, r"policy\.method=spin"),
+        ({"policy.method": "dpo", "reward.alpha_pref": 0.0}, "alpha_pref above 0"),
+        ({"policy.method": "spin", "early_stop": True}, "early_stop"),
+        (
+            {
+                "policy.method": "ppo",
+                "sampling.backend": "endpoint",
+                "sampling.endpoint": "http://localhost:1/v1",
+            },
+            "own weights",
+        ),
+        ({"policy.method": "ppo", "policy.ppo.importance_cap": 2.0}, "importance_cap"),
+        (
+            {
+                "policy.method": "ppo",
+                "policy.lora": LoraSettings(),
+                "policy.gradient_checkpointing": True,
+            },
+            "shared_base=false",
+        ),
+    ],
+)
+def test_what_a_policy_method_lacks_is_said_before_anything_runs(config, changes, message):
+    for key, value in changes.items():
+        *path, name = key.split(".")
+        owner = config
+        for part in path:
+            owner = getattr(owner, part)
+        setattr(owner, name, value)
+    with pytest.raises(UserError, match=message):
+        preflight(config)
+
+
+@pytest.mark.parametrize("method", ["online_dpo", "ppo", "grpo", "rloo", "raft", "spin", "dpo"])
+def test_methods_that_lack_nothing_pass(config, method):
+    config.policy.method = method
+    preflight(config)

@@ -59,11 +59,6 @@ def make_group_trainer(
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
     optim, group = config.policy, config.policy.group
-    if optim.batch_size % group.answers:
-        raise UserError(
-            f"policy.batch_size={optim.batch_size} answers are no whole groups of "
-            f"policy.group.answers={group.answers}"
-        )
     grpo = optim.method == "grpo"
     steps = max(1, round(optim.epochs * len(prompts) * group.answers / optim.batch_size))
     more: dict[str, Any] = {

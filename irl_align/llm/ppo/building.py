@@ -124,11 +124,6 @@ def _shared(
 ) -> tuple[ActorCritic, RewardScorer, int]:
     settings = config.policy.lora
     assert settings is not None
-    if config.policy.gradient_checkpointing:
-        raise UserError(
-            "policy.gradient_checkpointing computes layers again while another adapter may be in "
-            "use; set it to false, or policy.ppo.shared_base=false"
-        )
     reference = _reference(policy, initial, config)
     base = load_causal_lm(reference.model, config.model, dtype=adapter_base_dtype(config.model))
     prefix = f"{base.base_model_prefix}."

@@ -12,7 +12,6 @@ import torch
 
 from irl_align.core.errors import UserError
 from irl_align.llm.data.schema import Demonstration, Message, Prompt
-from irl_align.llm.distributed import world
 from irl_align.llm.models import load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
 from irl_align.llm.policy.scores import paid
@@ -21,6 +20,7 @@ from irl_align.llm.ppo.experience import Rollout
 from irl_align.llm.ppo.rollouts import make_rollouts
 from irl_align.llm.ppo.stream import ExperienceStream, StreamShape
 from irl_align.llm.ppo.trainer import train_ppo
+from irl_align.llm.preflight import check_policy
 from irl_align.llm.training import training_arguments
 
 if TYPE_CHECKING:
@@ -73,14 +73,11 @@ def fit_ppo(
 
     Every process calls it. The reference is pi_0 (`initial`) or, with policy.reference=previous,
     the policy at the start. Returns `policy/*` metrics; answers of all batches are told of in
-    `out`/rollouts.jsonl. Raises UserError when the batch cannot be split over the processes.
+    `out`/rollouts.jsonl. Raises UserError when the batch cannot be split over the processes, or
+    a setting rules PPO out.
     """
     settings, scores = config.policy.ppo, config.policy.scores
-    if settings.rollout_batch % world().size:
-        raise UserError(
-            f"policy.ppo.rollout_batch={settings.rollout_batch} cannot be split over "
-            f"{world().size} processes; make it a multiple of that"
-        )
+    check_policy(config, human_pairs=False)
     shape = stream_shape(config, len(prompts))
     steps = shape.batches * settings.epochs * (settings.rollout_batch // shape.batch_size)
     arguments = training_arguments(

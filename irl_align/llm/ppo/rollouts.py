@@ -186,12 +186,6 @@ def make_rollouts(
     probe: Demonstration,
 ) -> RolloutSource:
     """By `sampling.backend`: vllm gives an engine a process, hf the model itself."""
-    backend = resolve_backend(config.sampling).backend
-    if backend == "vllm":
+    if resolve_backend(config.sampling).backend == "vllm":
         return EngineRollouts(models, tokenizer, prompts, config, scratch, probe)
-    if backend == "hf":
-        return OwnRollouts(models, tokenizer, prompts, config)
-    raise UserError(
-        f"policy.method=ppo cannot sample with sampling.backend={backend}: it needs the "
-        "policy's own weights; use vllm or hf"
-    )
+    return OwnRollouts(models, tokenizer, prompts, config)

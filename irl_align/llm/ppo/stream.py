@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -224,9 +223,3 @@ class ExperienceStream:
 
 def _tokens(rollout: Rollout) -> int:
     return len(rollout.prompt) + len(rollout.answer)
-
-
-def mean_rows(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Mean of each key over the rows that have it."""
-    keys = sorted({key for row in rows for key in row})
-    return {k: float(np.mean([row[k] for row in rows if k in row])) for k in keys}

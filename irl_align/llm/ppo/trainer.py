@@ -19,7 +19,7 @@ from irl_align.llm.distributed import world
 from irl_align.llm.policy.settings import PPOSettings
 from irl_align.llm.ppo.actor_critic import ActorCritic
 from irl_align.llm.ppo.losses import clipped_policy_loss, clipped_value_loss
-from irl_align.llm.ppo.stream import ExperienceStream, mean_rows
+from irl_align.llm.ppo.stream import ExperienceStream
 from irl_align.llm.training import run_training
 
 if TYPE_CHECKING:
@@ -120,5 +120,5 @@ def train_ppo(
     metrics |= {f"policy/{name}": value for name, value in stream.history[-1].items()}
     metrics["policy/first_score"] = stream.history[0]["score"]
     metrics["policy/episodes"] = float(len(stream.history) * settings.rollout_batch)
-    metrics["policy/mean_kl"] = mean_rows(stream.history)["kl"]
+    metrics["policy/mean_kl"] = sum(r["kl"] for r in stream.history) / len(stream.history)
     return trainer, metrics

@@ -13,7 +13,7 @@ from irl_align.core.config import load_config
 from irl_align.core.errors import UserError
 from irl_align.llm.alignment import align
 from irl_align.llm.chat import render_prompt, response_tokens
-from irl_align.llm.config import AlignConfig, ModelConfig, SamplingConfig
+from irl_align.llm.config import AlignConfig, ModelConfig
 from irl_align.llm.models import load_causal_lm, load_tokenizer
 from irl_align.llm.ppo.actor_critic import SeparateModels, answer_logprobs
 from irl_align.llm.ppo.experience import pad_rollouts
@@ -155,15 +155,6 @@ def test_settings_that_cannot_work_are_refused_at_once(run):
     ):
         with pytest.raises(UserError, match=message):
             load_config(AlignConfig, path, [override])
-
-
-def test_a_foreign_endpoint_cannot_sample_for_ppo(run, trained_folder, tmp_path):
-    from irl_align.llm.ppo.rollouts import make_rollouts
-
-    config = load_config(AlignConfig, run.parent / "tiny.yaml", [])
-    config.sampling = SamplingConfig(backend="endpoint", endpoint="http://localhost:1/v1")
-    with pytest.raises(UserError, match="own weights"):
-        make_rollouts(None, None, [], config, tmp_path, None)  # type: ignore[arg-type]
 
 
 def test_sharded_weights_are_refused(run, trained_folder, tmp_path):

@@ -224,11 +224,3 @@ def test_normalising_needs_the_reward_models_record(home, tmp_path):
     refs = (PolicyRef.at(home / "policy"), PolicyRef.at(home / "initial"))
     with pytest.raises(UserError, match=r"scores\.normalise=false"):
         build_models(*refs, tmp_path, configuration(), seed=0)
-
-
-def test_checkpointing_and_adapters_in_turn_do_not_go_together(home):
-    config = configuration()
-    config.policy.gradient_checkpointing = True
-    refs = (PolicyRef.at(home / "policy"), PolicyRef.at(home / "initial"))
-    with pytest.raises(UserError, match="gradient_checkpointing"):
-        build_models(*refs, home / "reward", config, seed=0)

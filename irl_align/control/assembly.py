@@ -8,36 +8,27 @@ with world(config) as here:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Generic
+from typing import Any
 
 from irl_align.control.absorbing import with_flags
 from irl_align.control.config import ControlConfig, DemonstrationConfig
-from irl_align.control.demonstrations.loading import Demonstrations, load_demonstrations
+from irl_align.control.demonstrations.loading import Demonstrations
 from irl_align.control.environments.making import make
 from irl_align.control.evaluating import ReturnEvaluator, spent
+from irl_align.control.looping import Verbs, load_checked, run_directory, run_rounds
 from irl_align.control.rollouts import Collector
 from irl_align.control.sac.learner import ForgetReplay, Learner
 from irl_align.control.sac.step import TEMPORAL_DIFFERENCE, CriticLoss
 from irl_align.control.spaces import Spaces
-from irl_align.core.config import to_dict
 from irl_align.core.loggers import Logger
-from irl_align.core.protocols import Codecs, PolicyLearner, RewardLearner, RewardT, Sampler
+from irl_align.core.protocols import Codecs, RewardT
 from irl_align.core.run import RunDirectory
-from irl_align.core.trainer import BilevelTrainer, Result
+from irl_align.core.trainer import Result
 
 # What may change when a run is taken up again.
 FREE_KEYS = ("environment_steps", "run_dir")
-
-
-@dataclass(frozen=True)
-class Verbs(Generic[RewardT]):
-    """The phases of a round; one that is None is left out. Every round is evaluated."""
-
-    policy: PolicyLearner[Learner, RewardT, Any]
-    sampler: Sampler[Learner, Any] | None = None
-    reward: RewardLearner[RewardT, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,33 +64,20 @@ class World:
         plain, absorbing = self.spaces, self.config.environment.absorbing
         if absorbing:
             plain = replace(plain, observation_dim=plain.observation_dim - 1)
-        found = load_demonstrations(
-            wanted.path,
-            environment=plain,
-            count=wanted.count,
-            seed=wanted.seed,
-            on_bad="drop" if wanted.on_bad == "drop" else "error",
-        )
+        found = load_checked(wanted, plain)
         if absorbing:
             found = replace(found, trajectories=with_flags(found.trajectories))
         return found
 
-    @contextmanager
     def directory(
         self, keep: bool = True, free_keys: Sequence[str] = FREE_KEYS
-    ) -> Iterator[RunDirectory | None]:
-        """The run's folder, open for writing; None with `keep` False. For work before round 0."""
-        if not keep:
-            yield None
-            return
-        with RunDirectory(self.config.run_dir).open(
-            to_dict(self.config), free_keys=free_keys
-        ) as run:
-            yield run
+    ) -> AbstractContextManager[RunDirectory | None]:
+        """The run's folder; see `run_directory`. For work before round 0."""
+        return run_directory(self.config, keep, free_keys)
 
     def run(
         self,
-        verbs: Verbs[RewardT],
+        verbs: Verbs[Learner, RewardT],
         learner: Learner,
         reward: RewardT,
         codecs: Codecs,
@@ -127,24 +105,22 @@ class World:
         with opened as run:
             if run is not None:
                 callbacks.append(ForgetReplay(run))
-            loop: BilevelTrainer[Learner, RewardT] = BilevelTrainer(
-                verbs.sampler,
-                verbs.reward,
-                verbs.policy,
-                self.evaluator,
+            return run_rounds(
+                config,
+                verbs,
+                learner,
+                reward,
+                codecs,
+                evaluator=self.evaluator,
                 # A round of all others has a step at least.
                 rounds=config.environment_steps if rounds is None else rounds,
-                seed=config.seed,
                 run=run,
-                codecs=codecs,
-                save_every=config.save_every,
                 callbacks=callbacks,
                 early_stop=lambda history: spent(config.environment_steps, history),
                 manifest=manifest,
                 loggers=loggers,
                 **trainer,
             )
-            return loop.train(learner, reward)
 
 
 @contextmanager

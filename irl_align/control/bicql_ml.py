@@ -32,7 +32,8 @@ from irl_align.control.bicql.learner import QLearner, QLearnerCodec, named
 from irl_align.control.bicql.proposals import clone_of
 from irl_align.control.bicql.regression import AdvantageRegression, SoftAdvantages
 from irl_align.control.bicql.segments import load_segments
-from irl_align.control.fixed_data import Verbs, fixed_data
+from irl_align.control.fixed_data import fixed_data
+from irl_align.control.looping import Verbs
 from irl_align.control.reward_fit import LearnedReward, RewardCodec
 from irl_align.control.sac.batches import RewardFunction
 from irl_align.control.sac.compiling import threads_for

@@ -12,31 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, Optional
+from typing import Any, Optional
 
 from irl_align.control.config import DemonstrationConfig, ExperimentConfig
-from irl_align.control.demonstrations.loading import Demonstrations, load_demonstrations
+from irl_align.control.demonstrations.loading import Demonstrations
 from irl_align.control.environments.making import make
 from irl_align.control.evaluating import ReturnEvaluator
+from irl_align.control.looping import Verbs, load_checked, run_directory, run_rounds
 from irl_align.control.spaces import Spaces
 from irl_align.control.transitions import Transitions, check_fits
 from irl_align.core.checks import positive
-from irl_align.core.config import to_dict
 from irl_align.core.errors import UserError
 from irl_align.core.loggers import Logger
-from irl_align.core.protocols import (
-    Codecs,
-    Evaluator,
-    PolicyLearner,
-    PolicyT,
-    RewardLearner,
-    RewardT,
-    Sampler,
-)
-from irl_align.core.run import RunDirectory
-from irl_align.core.trainer import BilevelTrainer, Result
+from irl_align.core.protocols import Codecs, Evaluator, PolicyT, RewardT
+from irl_align.core.trainer import Result
 
-__all__ = ["FixedData", "FixedDataConfig", "Verbs", "fixed_data"]
+__all__ = ["FixedData", "FixedDataConfig", "fixed_data"]
 
 # What may change when a run is taken up again.
 FREE_KEYS = ("rounds", "run_dir")
@@ -62,15 +53,6 @@ class FixedDataConfig(ExperimentConfig):
 
 
 @dataclass(frozen=True)
-class Verbs(Generic[PolicyT, RewardT]):
-    """The phases of a round; one that is None is left out. Every round is evaluated."""
-
-    policy: PolicyLearner[PolicyT, RewardT, Any]
-    sampler: Sampler[PolicyT, Any] | None = None
-    reward: RewardLearner[RewardT, Any] | None = None
-
-
-@dataclass(frozen=True)
 class FixedData:
     """The environment that policies are evaluated in, and the data; see `fixed_data`."""
 
@@ -80,7 +62,7 @@ class FixedData:
 
     def demonstrations(self) -> Demonstrations:
         """D_E, loaded and checked. Raises UserError as the loader does."""
-        return self._load(self.config.demonstrations)
+        return load_checked(self.config.demonstrations, self.spaces)
 
     def data(self, given: Transitions | None, shown: Demonstrations) -> Transitions:
         """D: what was given, what `config.dataset` names, or the demonstrations.
@@ -103,16 +85,7 @@ class FixedData:
         """What `config.dataset` names, loaded and checked. Only for learners from the true reward:
         the object knows it. Raises UserError as the loader does."""
         assert self.config.dataset is not None
-        return self._load(self.config.dataset)
-
-    def _load(self, wanted: DemonstrationConfig) -> Demonstrations:
-        return load_demonstrations(
-            wanted.path,
-            environment=self.spaces,
-            count=wanted.count,
-            seed=wanted.seed,
-            on_bad="drop" if wanted.on_bad == "drop" else "error",
-        )
+        return load_checked(self.config.dataset, self.spaces)
 
     def run(
         self,
@@ -134,28 +107,20 @@ class FixedData:
             manifest: see BilevelTrainer.
             trainer: what else BilevelTrainer takes (`callbacks`).
         """
-        config, run = self.config, None
-        if keep:
-            run = RunDirectory(config.run_dir).open(to_dict(config), free_keys=FREE_KEYS)
-        try:
-            loop: BilevelTrainer[PolicyT, RewardT] = BilevelTrainer(
-                verbs.sampler,
-                verbs.reward,
-                verbs.policy,
-                evaluator,
-                rounds=config.rounds,
-                seed=config.seed,
+        with run_directory(self.config, keep, FREE_KEYS) as run:
+            return run_rounds(
+                self.config,
+                verbs,
+                learner,
+                reward,
+                codecs,
+                evaluator=evaluator,
+                rounds=self.config.rounds,
                 run=run,
-                codecs=codecs,
-                save_every=config.save_every,
                 manifest=manifest,
                 loggers=loggers,
                 **trainer,
             )
-            return loop.train(learner, reward)
-        finally:
-            if run is not None:
-                run.close()
 
 
 @contextmanager

@@ -25,9 +25,10 @@ import numpy as np
 import torch
 
 from irl_align.control.absorbing import padded_with_absorbing_states
-from irl_align.control.assembly import Verbs, world
+from irl_align.control.assembly import world
 from irl_align.control.buffers import Batch
 from irl_align.control.config import MLIRLConfig, RoundConfig
+from irl_align.control.looping import Verbs
 from irl_align.control.policies import Policy, RandomPolicy
 from irl_align.control.reward_fit import LearnedReward, RewardCodec, Weighted, fit_reward
 from irl_align.control.rollouts import Collector

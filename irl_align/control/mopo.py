@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from irl_align.control.assembly import Verbs, world
+from irl_align.control.assembly import world
+from irl_align.control.looping import Verbs
 from irl_align.control.offline.config import TRUE_REWARD, MOPOConfig
 from irl_align.control.offline.dataset import OfflineDataset
 from irl_align.control.offline.improvement import ModelBasedSoftActorCritic
@@ -45,7 +46,7 @@ def mopo(
         spaces = here.spaces
         here.evaluator.reference = reference(spaces.environment, config.scores)
         loaded = here.demonstrations(config.dataset)
-        data = OfflineDataset.of(loaded)
+        data = OfflineDataset.loaded(loaded)
         learner = model_learner(config, spaces)
         frozen = None
         if config.reward != TRUE_REWARD:
@@ -63,7 +64,7 @@ def mopo(
                 assert frozen is not None
                 function = frozen.function
             model = prepare_model(config, spaces, data, None, run, loggers)
-            verbs: Verbs[None] = Verbs(
+            verbs: Verbs[Learner, None] = Verbs(
                 policy=ModelBasedSoftActorCritic(
                     model, data, config.imagination, lambda nothing: function
                 )

@@ -21,7 +21,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from irl_align.control.assembly import Verbs, world
+from irl_align.control.assembly import world
+from irl_align.control.looping import Verbs
 from irl_align.control.offline.comparison import Comparison, InTheModel
 from irl_align.control.offline.config import OfflineMLIRLConfig
 from irl_align.control.offline.dataset import OfflineDataset
@@ -82,7 +83,7 @@ def offline_ml_irl(
         spaces = here.spaces
         here.evaluator.reference = reference(spaces.environment, config.scores)
         demonstrations = here.demonstrations(config.demonstrations)
-        data = OfflineDataset.of(here.demonstrations(config.dataset))
+        data = OfflineDataset.loaded(here.demonstrations(config.dataset))
         learner = model_learner(config, spaces)
         reward = LearnedReward(
             spaces.observation_dim, spaces.action_dim, config.reward, seed=config.seed

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from irl_align.control.assembly import Verbs, world
+from irl_align.control.assembly import world
 from irl_align.control.baselines.discriminator import (
     ClassifierConfig,
     Discriminator,
@@ -41,6 +41,7 @@ from irl_align.control.baselines.discriminator import (
 from irl_align.control.baselines.off_policy import EpisodesConfig, Past, ReplaySampler
 from irl_align.control.buffers import Batch, ReplayBuffer
 from irl_align.control.config import DemonstratedConfig
+from irl_align.control.looping import Verbs
 from irl_align.control.networks.actor import SquashedGaussianActor
 from irl_align.control.networks.rewards import RewardNet
 from irl_align.control.sac.improvement import SoftActorCritic

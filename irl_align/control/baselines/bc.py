@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from irl_align.control.assembly import Verbs, world
+from irl_align.control.assembly import world
 from irl_align.control.config import DemonstratedConfig
+from irl_align.control.looping import Verbs
 from irl_align.control.networks.actor import SquashedGaussianActor
 from irl_align.control.sac.adam import adam_
 from irl_align.control.sac.compiling import threads_for
@@ -137,7 +138,7 @@ def bc(
             seed=config.seed,
             absorbing=config.environment.absorbing,
         )
-        verbs: Verbs[None] = Verbs(policy=Cloning(demonstrations.trajectories, config))
+        verbs: Verbs[Learner, None] = Verbs(policy=Cloning(demonstrations.trajectories, config))
         return here.run(
             verbs,
             learner,

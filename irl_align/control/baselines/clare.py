@@ -28,7 +28,8 @@ from torch import Tensor
 
 from irl_align.control.config import RewardConfig, SACConfig
 from irl_align.control.evaluating import ReturnEvaluator
-from irl_align.control.fixed_data import FixedDataConfig, Verbs, fixed_data
+from irl_align.control.fixed_data import FixedDataConfig, fixed_data
+from irl_align.control.looping import Verbs
 from irl_align.control.reward_fit import LearnedReward, RewardCodec
 from irl_align.control.sac.agent import named
 from irl_align.control.sac.batches import Relabelled

@@ -25,7 +25,8 @@ from irl_align.control.bicql.config import (
 from irl_align.control.bicql.judging import Judged
 from irl_align.control.bicql.learner import QLearner, QLearnerCodec, named
 from irl_align.control.bicql.proposals import clone_of
-from irl_align.control.fixed_data import FixedDataConfig, Verbs, fixed_data
+from irl_align.control.fixed_data import FixedDataConfig, fixed_data
+from irl_align.control.looping import Verbs
 from irl_align.control.sac.compiling import threads_for
 from irl_align.control.transitions import Transitions
 from irl_align.control.true_rewards import TransitionRewards

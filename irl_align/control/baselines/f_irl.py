@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from irl_align.control.absorbing import padded_with_absorbing_states
-from irl_align.control.assembly import Verbs, world
+from irl_align.control.assembly import world
 from irl_align.control.baselines.discriminator import (
     ClassifierConfig,
     Discriminator,
@@ -34,6 +34,7 @@ from irl_align.control.baselines.discriminator import (
 )
 from irl_align.control.buffers import Batch, ReplayBuffer
 from irl_align.control.config import DemonstratedConfig, RewardConfig, RoundConfig
+from irl_align.control.looping import Verbs
 from irl_align.control.ml_irl import AgentTrajectories, Samples, relabelled
 from irl_align.control.reward_fit import LearnedReward, RewardCodec, Weighted
 from irl_align.control.sac.compiling import threads_for

@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from irl_align.control.assembly import Verbs, world
+from irl_align.control.assembly import world
 from irl_align.control.baselines.discriminator import (
     ClassifierConfig,
     Discriminator,
@@ -30,6 +30,7 @@ from irl_align.control.baselines.discriminator import (
 from irl_align.control.baselines.off_policy import EpisodesConfig, Past, ReplaySampler
 from irl_align.control.buffers import Batch, ReplayBuffer
 from irl_align.control.config import DemonstratedConfig
+from irl_align.control.looping import Verbs
 from irl_align.control.networks.rewards import RewardNet
 from irl_align.control.sac.batches import Relabelled
 from irl_align.control.sac.improvement import SoftActorCritic

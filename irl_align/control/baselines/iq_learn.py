@@ -18,7 +18,7 @@ from typing import Any, Optional, cast
 import torch
 from torch import Tensor
 
-from irl_align.control.assembly import Verbs, world
+from irl_align.control.assembly import world
 from irl_align.control.baselines.beside_demonstrations import (
     HalfDemonstrations,
 )
@@ -26,6 +26,7 @@ from irl_align.control.baselines.iq_loss import Squared, Value, iq_loss
 from irl_align.control.baselines.recovered_reward import RecoveredReward, save_recovered_reward
 from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.config import DemonstratedConfig, SACConfig
+from irl_align.control.looping import Verbs
 from irl_align.control.rollouts import Collector
 from irl_align.control.sac.improvement import Sampled, SoftActorCritic
 from irl_align.control.sac.learner import Learner, LearnerCodec
@@ -141,7 +142,7 @@ def iq_learn(
         learner = here.learner(critics=critics)
         expert = ReplayBuffer.of(demonstrations.trajectories, learner.buffer.absorbing_transitions)
         rows = expert.all_rows()
-        verbs: Verbs[RecoveredReward] = Verbs(
+        verbs: Verbs[Learner, RecoveredReward] = Verbs(
             policy=_Episodes(here.collector, config.episodes, rows)
         )
         return here.run(

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from irl_align.control.assembly import Verbs, world
+from irl_align.control.assembly import world
 from irl_align.control.baselines.beside_demonstrations import (
     HalfDemonstrations,
 )
 from irl_align.control.buffers import ReplayBuffer
 from irl_align.control.config import DemonstratedConfig
+from irl_align.control.looping import Verbs
 from irl_align.control.sac.improvement import SoftActorCritic
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.core.checks import positive
@@ -54,7 +55,7 @@ def sqil(
         learner = here.learner()
         expert = ReplayBuffer.of(demonstrations.trajectories, learner.buffer.absorbing_transitions)
         rows = expert.all_rows()
-        verbs: Verbs[None] = Verbs(
+        verbs: Verbs[Learner, None] = Verbs(
             policy=SoftActorCritic(
                 here.collector,
                 config.episodes,

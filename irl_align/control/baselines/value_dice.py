@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from irl_align.control.evaluating import ReturnEvaluator
-from irl_align.control.fixed_data import FixedDataConfig, Verbs, fixed_data
+from irl_align.control.fixed_data import FixedDataConfig, fixed_data
+from irl_align.control.looping import Verbs
 from irl_align.control.networks.actor import SquashedGaussianActor
 from irl_align.control.networks.numpy_actor import NumpyActor, save_actor
 from irl_align.control.sac.compiling import threads_for

@@ -68,7 +68,7 @@ def prepare_model(
                 logger.log(epoch, {"model/error": sum(errors) / len(errors)}, SETUP)
 
         fitted = fit_world_model(
-            data.transitions,
+            data.batch,
             spaces,
             config.world_model,
             seed=seed,
@@ -82,7 +82,7 @@ def prepare_model(
         _check_ends(fitted.termination, len(data), spaces)
     found = calibrate(
         model,
-        Batch(*(column[held_out] for column in data.transitions)),
+        Batch(*(column[held_out] for column in data.batch)),
         _transitions(expert) if expert is not None else None,
         penalty=config.imagination.penalty,
         seed=seed,

@@ -58,7 +58,7 @@ def fit_true_reward(data: OfflineDataset, rewards: TrueRewards, *, seed: int) ->
     paid = np.concatenate([rewards.of(number) for number in range(len(rewards))])
     mean, scale = float(paid.mean()), float(paid.std()) or 1.0
     target = torch.from_numpy((paid - mean) / scale).float()
-    batch = data.transitions
+    batch = data.batch
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = RewardNet(*data.layout, _HIDDEN, inputs="state_action", bound=None)

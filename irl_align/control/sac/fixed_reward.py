@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from irl_align.control.assembly import Verbs, world
+from irl_align.control.assembly import world
 from irl_align.control.config import ExpertConfig
+from irl_align.control.looping import Verbs
 from irl_align.control.sac.batches import BatchSource, Relabelled, RewardFunction
 from irl_align.control.sac.expert import ExpertCodec, NotingEnvironment, TrueRewardSource
 from irl_align.control.sac.improvement import SoftActorCritic
@@ -49,7 +50,7 @@ def train_on_fixed_reward(
         else:
             reward = reward or _frozen(config, here.spaces)
             source, codec = Relabelled(learner.buffer, reward), LearnerCodec(learner)
-        verbs: Verbs[None] = Verbs(
+        verbs: Verbs[Learner, None] = Verbs(
             policy=SoftActorCritic(here.collector, 1, lambda mine, reward, seed: source)
         )
         return here.run(verbs, learner, None, Codecs(policy=codec), loggers=loggers, keep=keep)

@@ -69,7 +69,7 @@ def expert(number: int, length: int, terminated: bool) -> Trajectory:
 
 
 DATA = OfflineDataset(
-    torch.zeros(4, 6), Layout(2, 1), torch.tensor([[50.0, 0], [60, 0]]), DemonstrationReport("x")
+    Layout(2, 1), torch.zeros(4, 6), torch.tensor([[50.0, 0], [60, 0]]), DemonstrationReport("x")
 )
 
 

@@ -47,13 +47,13 @@ def spaces(observation_dim: int = O) -> Spaces:
 
 
 def load(path, **options) -> OfflineDataset:
-    return OfflineDataset.of(load_demonstrations(path, environment=spaces(), **options))
+    return OfflineDataset.loaded(load_demonstrations(path, environment=spaces(), **options))
 
 
 def test_d4rl_transitions_are_those_of_the_file(tmp_path):
     columns = d4rl()
     data = load(write(tmp_path / "medium.hdf5", columns))
-    batch = data.transitions
+    batch = data.batch
     assert len(data) == M
     for found, key in zip(
         batch, ("observations", "actions", "next_observations", "terminals"), strict=True
@@ -68,11 +68,11 @@ def test_without_successors_the_steps_at_ends_are_left_out(tmp_path):
     columns = d4rl(next_observations=None)
     data = load(write(tmp_path / "old.hdf5", columns))
     kept = [0, 1, 2, 4, 5, 7]
-    np.testing.assert_array_equal(data.transitions.observations, columns["observations"][kept])
+    np.testing.assert_array_equal(data.batch.observations, columns["observations"][kept])
     np.testing.assert_array_equal(
-        data.transitions.next_observations, columns["observations"][[k + 1 for k in kept]]
+        data.batch.next_observations, columns["observations"][[k + 1 for k in kept]]
     )
-    assert not data.transitions.terminated.any()
+    assert not data.batch.terminated.any()
     assert any("lost their last step" in warning for warning in data.report.warnings)
 
 

@@ -22,7 +22,7 @@ def dataset() -> OfflineDataset:
     rows = torch.randn(N, 2 * O + A + 1)
     rows[:, 0] = -torch.arange(1.0, N + 1)
     rows[:, -1] = 0
-    return OfflineDataset(rows, Layout(O, A), rows[:3, :O], DemonstrationReport("x"))
+    return OfflineDataset(Layout(O, A), rows, rows[:3, :O], DemonstrationReport("x"))
 
 
 def imagined(count: int = 50) -> PenalisedBuffer:
@@ -94,7 +94,7 @@ def test_an_epoch_is_rollouts_from_the_data_and_updates(spaces):
     learner, metrics, model, data = improve(spaces)
     assert model.asked == [(8, "mopo_default")] * 6
     begins = model.starts.view(3, 2, 8, O)[:, 0].reshape(-1, O)
-    assert (begins[:, None] == data.transitions.observations).all(-1).any(1).all()
+    assert (begins[:, None] == data.batch.observations).all(-1).any(1).all()
     assert learner.agent.updates == metrics["policy/updates"] == 18
     assert metrics["model/steps"] == 16 and metrics["model/length"] == 2
     assert metrics["model/penalty"] == 1 and learner.steps == 0
@@ -137,5 +137,5 @@ def test_the_policy_avoids_what_the_model_is_unsure_of(spaces):
         )
         verb.improve(learner, None, None, PhaseContext(0, "policy", 3, None, []))
         with torch.no_grad():
-            chosen.append(learner.agent.actor.mode(data.transitions.observations)[:, 0])
+            chosen.append(learner.agent.actor.mode(data.batch.observations)[:, 0])
     assert (chosen[0] < 0).float().mean() > 0.9 and (chosen[1] > 0).float().mean() > 0.9

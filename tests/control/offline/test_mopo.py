@@ -100,7 +100,7 @@ def test_a_linear_reward_is_found(build):
             for t in trajectories
         ]
     )
-    data = OfflineDataset.of(loaded)
+    data = OfflineDataset.loaded(loaded)
 
     def pays(t):
         return 5 + 40 * t.observations[:-1, 0] - 20 * t.actions[:, 1]

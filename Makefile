@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests run side by side; vLLM's need 3 GiB each at times.
+TEST_WORKERS ?= 2
 # A new lock file or pyproject makes a new installation.
 INSTALLED := $(VENV)/.installed
 # What benchmarks compare with has other needs, so it lives apart.
@@ -41,7 +43,7 @@ demo-control: install
 	$(BIN)/python recipes/control_ml_irl.py configs/control/pendulum.yaml --seeds 5 --expert runs/pendulum_expert
 
 test: install
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n $(TEST_WORKERS)
 
 check: install
 	$(BIN)/ruff check .

@@ -11,13 +11,8 @@ reward, as the data set tells it. Run the same command again after a crash.
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import replace
-from pathlib import Path
-
-from irl_align.core.config import load_config
-from irl_align.core.errors import UserError, exit_with_clear_errors
-from irl_align.core.loggers import ConsoleLogger
+from irl_align.cli.seeds import load_seeds_config, run_seeds, seeds_parser
+from irl_align.core.errors import exit_with_clear_errors
 
 COLUMNS = (
     *("policy/updates", "eval/return", "eval/score", "model/penalty", "model/length"),
@@ -26,33 +21,15 @@ COLUMNS = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("config", type=Path, help="a YAML of configs/control/offline")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--seeds", type=int, default=1, help="how many, counted from `seed`")
-    arguments = parser.parse_intermixed_args()
+    arguments = seeds_parser(__doc__, "configs/control/offline/mopo").parse_intermixed_args()
 
-    from irl_align.control.evaluating import OnlyEvaluations
     from irl_align.control.mopo import mopo
     from irl_align.control.offline.config import MOPOConfig
-    from irl_align.evaluation.returns import Curve, report_returns
 
-    config = load_config(MOPOConfig, arguments.config, arguments.overrides)
-    if arguments.seeds < 1:
-        raise UserError(f"--seeds {arguments.seeds}: ask for 1 or more")
-    if config.evaluation.every == 0:
-        raise UserError("evaluation.every=0 leaves nothing to report; set it to 1 or more")
-    curves = []
-    for seed in range(config.seed, config.seed + arguments.seeds):
-        name = f"seed-{seed}"
-        print(f"{config.environment.name}, {name}, reward: {config.reward}")
-        one = replace(config, seed=seed, run_dir=str(Path(config.run_dir) / name))
-        result = mopo(one, loggers=[OnlyEvaluations(ConsoleLogger(COLUMNS))])
-        curves.append(Curve.of(name, result.history, steps="policy/updates"))
-    title, axis = config.environment.name, "updates of the policy"
-    print(report_returns(Path(config.run_dir), title, curves, axis=axis))
+    config = load_seeds_config(MOPOConfig, arguments)
+    print(f"reward: {config.reward}")
+    axis = "updates of the policy"
+    run_seeds(config, arguments.seeds, mopo, COLUMNS, steps="policy/updates", axis=axis)
     return 0
 
 

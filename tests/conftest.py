@@ -1,0 +1,29 @@
+"""How tests are dealt to several workers (`pytest -n`): by file, so that what a module makes once
+is made once; and whole folders where more than a file shares something dear."""
+
+from __future__ import annotations
+
+import os
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    # Before torch is imported: as many threads as there are cores for a worker, so that workers do
+    # not wait for each other's.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    share = (cores or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+
+# One process that has imported everything already, and one whole run.
+TOGETHER = ("tests/recipes/",)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrFolder(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            for folder in TOGETHER:
+                if nodeid.startswith(folder):
+                    return folder
+            return super()._split_scope(nodeid)
+
+    return ByFileOrFolder(config, log)

@@ -10,7 +10,7 @@ No step is taken in the environment but by evaluations, so a run ends with its r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -25,6 +25,7 @@ from irl_align.core.checks import positive
 from irl_align.core.errors import UserError
 from irl_align.core.loggers import Logger
 from irl_align.core.protocols import Codecs, Evaluator, PolicyT, RewardT
+from irl_align.core.run import RunDirectory
 from irl_align.core.trainer import Result
 
 __all__ = ["FixedData", "FixedDataConfig", "fixed_data"]
@@ -87,6 +88,10 @@ class FixedData:
         assert self.config.dataset is not None
         return load_checked(self.config.dataset, self.spaces)
 
+    def directory(self, keep: bool = True) -> AbstractContextManager[RunDirectory | None]:
+        """The run's folder; see `run_directory`. For work before round 0."""
+        return run_directory(self.config, keep, FREE_KEYS)
+
     def run(
         self,
         verbs: Verbs[PolicyT, RewardT],
@@ -97,6 +102,7 @@ class FixedData:
         evaluator: Evaluator[PolicyT, RewardT],
         loggers: Sequence[Logger] = (),
         keep: bool = True,
+        directory: RunDirectory | None = None,
         manifest: Callable[[int], Mapping[str, Any]] | None = None,
         **trainer: Any,
     ) -> Result[PolicyT, RewardT]:
@@ -104,10 +110,11 @@ class FixedData:
 
         Args:
             keep: with False nothing is written.
+            directory: the run's folder where it is open already; by default it is opened here.
             manifest: see BilevelTrainer.
             trainer: what else BilevelTrainer takes (`callbacks`).
         """
-        with run_directory(self.config, keep, FREE_KEYS) as run:
+        with self.directory(keep) if directory is None else nullcontext(directory) as run:
             return run_rounds(
                 self.config,
                 verbs,

@@ -16,7 +16,7 @@ from irl_align.control.looping import Verbs
 from irl_align.control.offline.config import TRUE_REWARD, MOPOConfig
 from irl_align.control.offline.dataset import OfflineDataset
 from irl_align.control.offline.improvement import ModelBasedSoftActorCritic
-from irl_align.control.offline.preparing import model_learner, prepare_model
+from irl_align.control.offline.preparing import model_learner, model_of
 from irl_align.control.offline.true_reward import FittedTrueReward, fit_true_reward
 from irl_align.control.offline_ml_irl import FREE_KEYS
 from irl_align.control.sac.batches import RewardFunction
@@ -63,7 +63,7 @@ def mopo(
             else:
                 assert frozen is not None
                 function = frozen.function
-            model = prepare_model(config, spaces, data, None, run, loggers)
+            model = model_of(config, spaces, data, None, run, loggers)
             verbs: Verbs[Learner, None] = Verbs(
                 policy=ModelBasedSoftActorCritic(
                     model, data, config.imagination, lambda nothing: function

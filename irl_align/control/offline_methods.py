@@ -19,6 +19,7 @@ from irl_align.core.trainer import Result
 # name -> module, function and configuration.
 OFFLINE_METHODS: dict[str, tuple[str, str, str]] = {
     "bicql": ("irl_align.control.bicql_ml", "bicql", "BiCQLConfig"),
+    "clare": ("irl_align.control.baselines.clare", "clare", "CLAREConfig"),
     "cql": ("irl_align.control.baselines.cql", "cql", "CQLConfig"),
     "value_dice": ("irl_align.control.baselines.value_dice", "value_dice", "ValueDICEConfig"),
 }

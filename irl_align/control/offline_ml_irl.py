@@ -27,7 +27,7 @@ from irl_align.control.offline.comparison import Comparison, InTheModel
 from irl_align.control.offline.config import OfflineMLIRLConfig
 from irl_align.control.offline.dataset import OfflineDataset
 from irl_align.control.offline.improvement import ModelBasedSoftActorCritic
-from irl_align.control.offline.preparing import model_learner, prepare_model
+from irl_align.control.offline.preparing import model_learner, model_of
 from irl_align.control.reward_fit import LearnedReward, RewardCodec, fit_reward
 from irl_align.control.sac.compiling import threads_for
 from irl_align.control.sac.learner import Learner, LearnerCodec
@@ -91,7 +91,7 @@ def offline_ml_irl(
         reward.facts["environment"] = spaces.environment
         with here.directory(keep, FREE_KEYS) as run:
             expert = demonstrations.trajectories
-            model = prepare_model(config, spaces, data, expert, run, loggers)
+            model = model_of(config, spaces, data, expert, run, loggers)
             gamma = config.sac.gamma if config.reward.discount_in_gradient else 1.0
             verbs = Verbs(
                 sampler=InTheModel(model, expert, data, config.comparison, gamma=gamma),

@@ -4,17 +4,12 @@ A round, from demonstrations D_E, transitions D of anybody (all = both), and a m
 that says how unsure it is:
 
     sample    steps of pi_k in the model, from demonstrated states
-    reward    min_r Z E_model[r] - E_all[beta r] - E_E[r] + lambda Z E[r^2]
+    reward    `clare_objective`: demonstrations above the model's steps, where it is sure
     policy    SAC in the model under r_{k+1}
 
-The weights beta move the demonstrator's mass: a demonstrated pair of which the model is unsure
-(u > threshold) gets -N_all / N_E, which takes it out of E_E, and what was taken is spread over the
-pairs of all data of which it is sure. So E_all[beta] = 0 and Z = 1 + E_all[beta] = 1 wherever there
-is a pair to give to.
-
-It is stated against `StepInModel`, so any model that can do that will do. Where the authors are
-silent: E[r^2] is over the model's steps and all data, half each. Left out: the cloning term that
-their code adds to the actor's loss, which their objective does not have.
+The model is the ensemble that all learners in a model have, fitted to all data; it is stated
+against `StepInModel`, so any other that can do that will do. Left out: the cloning term that the
+authors' code adds to the actor's loss, which their objective does not have.
 """
 
 from __future__ import annotations
@@ -26,16 +21,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from irl_align.control.baselines.clare_objective import ConservativeReward, clare_weights
 from irl_align.control.config import RewardConfig, SACConfig
 from irl_align.control.evaluating import ReturnEvaluator
 from irl_align.control.fixed_data import FixedDataConfig, fixed_data
 from irl_align.control.looping import Verbs
+from irl_align.control.offline.preparing import prepare_model
 from irl_align.control.reward_fit import LearnedReward, RewardCodec
 from irl_align.control.sac.agent import named
 from irl_align.control.sac.batches import Relabelled
 from irl_align.control.sac.compiling import threads_for
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.control.transitions import Transitions
+from irl_align.control.world_model.config import WorldModelConfig
 from irl_align.core.checks import not_negative, positive
 from irl_align.core.errors import UserError
 from irl_align.core.loggers import Logger
@@ -90,6 +88,10 @@ def _reward() -> RewardConfig:
     )
 
 
+def _world_model() -> WorldModelConfig:
+    return WorldModelConfig(hidden=[256] * 4, weight_decay=[7.5e-5])
+
+
 def _sac() -> SACConfig:
     return SACConfig(
         hidden=[256, 256], learning_rate=3e-4, batch_size=256, capacity=100_000, update_every=4
@@ -105,6 +107,7 @@ class CLAREConfig(FixedDataConfig):
     save_every: int = 1
     sac: SACConfig = field(default_factory=_sac)
     reward: RewardConfig = field(default_factory=_reward)
+    world_model: WorldModelConfig = field(default_factory=_world_model)
     threshold: float = 0.5  # of u over its largest value in the data
     batch_size: int = 5_000  # of the reward's steps, of each kind
     starts: int = 5_000  # demonstrated states that are imagined from, an epoch
@@ -121,31 +124,6 @@ class CLAREConfig(FixedDataConfig):
                 f"updates is {self.updates}, which is no multiple of sac.update_every, "
                 f"{self.sac.update_every}"
             )
-
-
-def clare_weights(unsure: Tensor, demonstrated: Tensor, threshold: float) -> tuple[Tensor, float]:
-    """beta [N] and Z, from u in [0, 1] [N] and which of all pairs are demonstrated [N], bool.
-
-    Where the model is sure of no pair there is nobody to give to: beta stays -N_all / N_E on the
-    demonstrated ones and Z falls to 0.
-    """
-    count, shown = len(unsure), int(demonstrated.sum())
-    far, sure = demonstrated & (unsure > threshold), unsure < threshold
-    beta = torch.zeros_like(unsure)
-    beta[far] = -count / shown
-    if sure.any():
-        beta[sure] = beta[sure] + count / shown * int(far.sum()) / int(sure.sum())
-    return beta, 1.0 + beta.mean().item()
-
-
-def clare_loss(
-    model: Tensor, everything: Tensor, beta: Tensor, demonstrated: Tensor, z: float, l2: float
-) -> Tensor:
-    """The reward's loss [] from r on steps in the model [B], on all data [N] with their beta [N],
-    and on demonstrations [M]."""
-    loss = z * model.mean() - (beta * everything).mean() - demonstrated.mean()
-    squares = 0.5 * (model.square().mean() + everything.square().mean())
-    return loss + l2 * z * squares
 
 
 class Imagination:
@@ -176,59 +154,6 @@ class Imagination:
         if not torch.isfinite(rows).all():
             raise UserError("the model imagined numbers that are not finite; fit it again")
         return rows
-
-
-class ConservativeReward:
-    """The reward verb."""
-
-    def __init__(
-        self,
-        demonstrations: Transitions,
-        everything: Transitions,
-        beta: Tensor,
-        z: float,
-        config: CLAREConfig,
-    ) -> None:
-        self.demonstrations, self.everything = demonstrations, everything
-        self.beta, self.z, self.config = beta, z, config
-
-    def fit(
-        self, reward: LearnedReward, samples: Tensor, ctx: PhaseContext, /
-    ) -> tuple[LearnedReward, Metrics]:
-        generator = torch.Generator().manual_seed(ctx.seed)
-        config, net, layout = self.config.reward, reward.net, self.everything.layout
-        measured: list[Tensor] = []
-        net.train()
-        with threads_for(config.hidden):
-            for _ in range(config.steps):
-                size = (self.config.batch_size,)
-                where = [
-                    torch.randint(n, size, generator=generator)
-                    for n in (len(samples), len(self.everything), len(self.demonstrations))
-                ]
-                rows = torch.cat(
-                    [
-                        samples[where[0]],
-                        self.everything.rows[where[1]],
-                        self.demonstrations.rows[where[2]],
-                    ]
-                )
-                batch = layout.unpack(rows)
-                parts = net(batch.observations, batch.actions).chunk(3)
-                loss = clare_loss(
-                    parts[0], parts[1], self.beta[where[1]], parts[2], self.z, config.l2
-                )
-                reward.optimiser.zero_grad()
-                loss.backward()
-                reward.optimiser.step()
-                scores = [part.mean() for part in (parts[2], parts[0])]
-                measured.append(torch.stack([loss, *scores]).detach())
-        net.eval()
-        if not all(torch.isfinite(p).all() for p in net.parameters()):
-            raise UserError("the reward net is no longer finite; lower reward.learning_rate")
-        keys = ("reward/loss", "reward/demo_score", "reward/sample_score")
-        means = torch.stack(measured).mean(dim=0).tolist()
-        return reward, dict(zip(keys, means, strict=True))
 
 
 class InTheModel:
@@ -266,7 +191,7 @@ class Counted:
 def clare(
     config: CLAREConfig,
     *,
-    model: StepInModel,
+    model: StepInModel | None = None,
     data: Transitions | None = None,
     loggers: Sequence[Logger] = (),
     keep: bool = True,
@@ -275,7 +200,8 @@ def clare(
     """Run or resume what `config` describes, until its rounds are done.
 
     Args:
-        model: of this environment's dynamics, fitted already, without a reward.
+        model: of this environment's dynamics, fitted already, without a reward. None: as
+            `config.world_model` says.
         data, keep, trainer: as of `bicql`.
 
     The history holds `reward/{loss,demo_score,sample_score}`, the losses of SAC and the metrics of
@@ -288,35 +214,54 @@ def clare(
         shown = Transitions.of(found.trajectories)
         others = here.data(data, found)
         everything = Transitions(shown.layout, torch.cat([shown.rows, others.rows]))
-        demonstrated = torch.arange(len(everything)) < len(shown)
-        unsure = _unsure(model, everything, config.seed)
-        beta, z = clare_weights(unsure, demonstrated, config.threshold)
-        learner = Learner(
-            spaces,
-            config.sac,
-            seed=config.seed,
-            planned_updates=config.rounds * config.epochs * config.updates,
-        )
-        reward = LearnedReward(*shown.layout, config.reward, seed=config.seed)
-        reward.facts["environment"] = spaces.environment
-        imagination = Imagination(model, shown, config)
-        verbs = Verbs(
-            policy=InTheModel(imagination, config),
-            sampler=imagination,
-            reward=ConservativeReward(shown, everything, beta, z, config),
-        )
         sources = {"demonstrations": found.report.sha256, "dataset": others.sha256()}
-        return here.run(
-            verbs,
-            learner,
-            reward,
-            Codecs(policy=LearnerCodec(learner), reward=RewardCodec(reward)),
-            evaluator=Counted(here.evaluator),
-            loggers=loggers,
-            keep=keep,
-            manifest=lambda number: {**sources, "z": z, "unsure": (beta < 0).float().mean().item()},
-            **trainer,
-        )
+        # Before anything is written, where it can be.
+        unsure = None if model is None else _unsure(model, everything, config.seed)
+        with here.directory(keep) as run:
+            if model is None or unsure is None:
+                model = prepare_model(
+                    config.world_model,
+                    spaces,
+                    everything,
+                    found.trajectories,
+                    run,
+                    loggers,
+                    penalty=PENALTY,
+                    fixed_horizon=config.environment.fixed_horizon,
+                    seed=config.seed,
+                    source=everything.sha256(),
+                )
+                unsure = _unsure(model, everything, config.seed)
+            demonstrated = torch.arange(len(everything)) < len(shown)
+            beta, z = clare_weights(unsure, demonstrated, config.threshold)
+            learner = Learner(
+                spaces,
+                config.sac,
+                seed=config.seed,
+                planned_updates=config.rounds * config.epochs * config.updates,
+            )
+            reward = LearnedReward(*shown.layout, config.reward, seed=config.seed)
+            reward.facts["environment"] = spaces.environment
+            imagination = Imagination(model, shown, config)
+            far = (beta < 0).float().mean().item()
+            return here.run(
+                Verbs(
+                    policy=InTheModel(imagination, config),
+                    sampler=imagination,
+                    reward=ConservativeReward(
+                        shown, everything, beta, z, config.reward, config.batch_size
+                    ),
+                ),
+                learner,
+                reward,
+                Codecs(policy=LearnerCodec(learner), reward=RewardCodec(reward)),
+                evaluator=Counted(here.evaluator),
+                loggers=loggers,
+                keep=keep,
+                directory=run,
+                manifest=lambda number: {**sources, "z": z, "unsure": far},
+                **trainer,
+            )
 
 
 @torch.no_grad()

@@ -16,7 +16,9 @@ from irl_align.control.offline.dataset import OfflineDataset
 from irl_align.control.sac.learner import Learner
 from irl_align.control.spaces import Spaces
 from irl_align.control.trajectories import Trajectories
+from irl_align.control.transitions import Transitions
 from irl_align.control.world_model.calibration import calibrate
+from irl_align.control.world_model.config import WorldModelConfig
 from irl_align.control.world_model.model import WorldModel, fit_world_model
 from irl_align.control.world_model.rollouts import PenalisedBuffer
 from irl_align.core.errors import UserError
@@ -31,14 +33,25 @@ _FEW = 0.001
 
 
 def prepare_model(
-    config: OfflineConfig,
+    config: WorldModelConfig,
     spaces: Spaces,
-    data: OfflineDataset,
+    data: Transitions,
     expert: Trajectories | None,
     run: RunDirectory | None,
     loggers: Sequence[Logger] = (),
+    *,
+    penalty: str,
+    fixed_horizon: bool,
+    seed: int,
+    source: str | None,
 ) -> WorldModel:
     """The world model of a run: committed before, named by the configuration, or fitted now.
+
+    Args:
+        expert: whose pairs the calibration is told of, too.
+        penalty: how unsure the model is, for the calibration; a key of `PENALTIES`.
+        fixed_horizon: nothing ever ends.
+        seed: of the run; source: the data's hash, which the model keeps.
 
     With a run it is committed as set-up, whole: weights, fit.json (how it went), and as .json and
     .txt a calibration (what it is worth, on held-out data and on expert pairs). A fit that was
@@ -48,16 +61,16 @@ def prepare_model(
     if run is not None and run.setup_done(SETUP):
         run.verify_setup(SETUP)
         return WorldModel.load(run.setup_folder(SETUP), spaces)
-    seed = derive_seed(config.seed, round=0, phase=SETUP)
+    seed = derive_seed(seed, round=0, phase=SETUP)
     start = time.perf_counter()
-    if config.world_model.path is not None:
-        model = WorldModel.load(model_file(config.world_model.path), spaces)
+    if config.path is not None:
+        model = WorldModel.load(model_file(config.path), spaces)
         # It may have learned from any of these rows; which, it does not say.
         generator = torch.Generator().manual_seed(seed)
-        most = config.world_model.most_held_out or len(data)
+        most = config.most_held_out or len(data)
         held_out = torch.randperm(len(data), generator=generator)[:most]
         told: dict[str, Any] = {
-            "path": config.world_model.path,
+            "path": config.path,
             "facts": model.facts,
             "calibrated_on": "rows of the data set that it may have learned from",
         }
@@ -70,10 +83,10 @@ def prepare_model(
         fitted = fit_world_model(
             data.batch,
             spaces,
-            config.world_model,
+            config,
             seed=seed,
-            fixed_horizon=config.environment.fixed_horizon,
-            facts={"data": data.report.sha256},
+            fixed_horizon=fixed_horizon,
+            facts={"data": source},
             on_epoch=on_epoch,
         )
         model, held_out = fitted.model, fitted.held_out
@@ -84,7 +97,7 @@ def prepare_model(
         model,
         Batch(*(column[held_out] for column in data.batch)),
         _transitions(expert) if expert is not None else None,
-        penalty=config.imagination.penalty,
+        penalty=penalty,
         seed=seed,
     )
     metrics = {
@@ -119,6 +132,29 @@ def model_file(path: str) -> Path:
             "with one, or null to fit one"
         )
     return found
+
+
+def model_of(
+    config: OfflineConfig,
+    spaces: Spaces,
+    data: OfflineDataset,
+    expert: Trajectories | None,
+    run: RunDirectory | None,
+    loggers: Sequence[Logger] = (),
+) -> WorldModel:
+    """`prepare_model` with what `config` says."""
+    return prepare_model(
+        config.world_model,
+        spaces,
+        data,
+        expert,
+        run,
+        loggers,
+        penalty=config.imagination.penalty,
+        fixed_horizon=config.environment.fixed_horizon,
+        seed=config.seed,
+        source=data.report.sha256,
+    )
 
 
 def model_learner(config: OfflineConfig, spaces: Spaces) -> Learner:

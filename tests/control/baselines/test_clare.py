@@ -10,11 +10,13 @@ import torch
 
 from irl_align.control.baselines.clare import (
     CLAREConfig,
-    ConservativeReward,
     Counted,
     Imagination,
     InTheModel,
     clare,
+)
+from irl_align.control.baselines.clare_objective import (
+    ConservativeReward,
     clare_loss,
     clare_weights,
 )
@@ -27,6 +29,8 @@ from irl_align.control.config import (
 )
 from irl_align.control.sac.learner import Learner
 from irl_align.control.transitions import Transitions
+from irl_align.control.world_model.config import WorldModelConfig
+from irl_align.control.world_model.model import WorldModel
 from irl_align.core.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("registered")
@@ -193,7 +197,7 @@ def test_the_reward_prefers_demonstrations_and_what_the_model_knows(demonstratio
             torch.tensor([0.0, unsure]).repeat_interleave(20), torch.ones(40, dtype=torch.bool), 0.5
         )
         reward = LearnedReward(3, 1, config.reward, seed=0)
-        verb = ConservativeReward(shown, shown, beta, z, config)
+        verb = ConservativeReward(shown, shown, beta, z, config.reward, config.batch_size)
         ctx = type("Context", (), {"seed": 0})()
         reward, metrics = verb.fit(reward, model, ctx)
         points = torch.tensor([[0.1, 0, 0], [2.0, 0, 0], [1.0, 0, 0]])
@@ -223,3 +227,18 @@ def test_the_model_is_asked_how_unsure_it_is_for_the_data_alone(demonstrations):
     assert model.asked[0] == "mopo_default" and set(model.asked[1:]) == {None}
     with pytest.raises(ValueError, match=r"no multiple of sac\.update_every"):
         tiny(demonstrations, updates=5)
+
+
+def test_it_fits_the_world_model_of_all_data_itself_and_once(demonstrations, killed, tmp_path):
+    small = WorldModelConfig(
+        members=2, elites=1, hidden=[8], weight_decay=[0.0], max_epochs=2, compile="never"
+    )
+    whole = numbers(clare(tiny(demonstrations, world_model=small), keep=False))
+    config = tiny(demonstrations, tmp_path / "run", world_model=small)
+    killed(lambda: clare(config), [VERBS["policy"]], round=1)
+    model = tmp_path / "run" / "setup" / "world_model" / "world_model.pt"
+    written = model.stat().st_mtime_ns
+    again = numbers(clare(config))
+    assert torch.equal(again[0], whole[0]) and again[1] == whole[1]
+    assert model.stat().st_mtime_ns == written
+    assert WorldModel.load(model).facts["environment"] == "Pendulum-v1"

@@ -31,19 +31,19 @@ def main() -> int:
     )
     arguments = parser.parse_intermixed_args()
 
-    from irl_align.control.offline_methods import offline_method
+    from irl_align.control.methods import FROM_FIXED_DATA, method
     from irl_align.evaluation.returns import last_return
 
-    method = offline_method(arguments.method)
-    config = load_seeds_config(method.config, arguments)
+    of = method(arguments.method, FROM_FIXED_DATA)
+    config = load_seeds_config(of.config, arguments)
     expert = last_return(arguments.expert) if arguments.expert is not None else None
     run_seeds(
         config,
         arguments.seeds,
-        method.run,
+        of.run,
         COLUMNS,
-        steps="steps/updates",
-        axis="updates",
+        steps=of.steps,
+        axis=of.axis,
         expert=expert,
     )
     return 0

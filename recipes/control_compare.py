@@ -1,12 +1,15 @@
-"""Methods of inverse RL beside each other: environments x methods x seeds, in parallel.
+"""Methods of inverse RL beside each other: tasks x methods x seeds, in parallel.
 
     python recipes/control_compare.py configs/control/compare/pendulum.yaml
     python recipes/control_compare.py configs/control/compare/robots.yaml \\
         demonstrations.path=data/{environment}.npz --environments Hopper,Ant --jobs 4
+    python recipes/control_compare.py configs/control/compare/offline.yaml \\
+        demonstrations.path=experts dataset.path=data/{environment}/{dataset}.npz
 
-Every run has a folder of its own, run_dir/ENVIRONMENT/METHOD/seed-S, with a log.txt. The same
+A task is an environment, or offline an environment with a data set. Every run has a folder of its
+own, run_dir/TASK/METHOD/seed-S, with a log.txt. The same
 command goes on after a crash: finished runs are not repeated, others go on behind their last
-committed round. compare.json, compare.csv and one plot an environment tell of all that are
+committed round. compare.json, compare.csv and one plot a task tell of all that are
 finished. The exit status is 1 when a run failed.
 """
 
@@ -37,7 +40,7 @@ def main() -> int:
     )
     arguments = parser.parse_intermixed_args()
 
-    from irl_align.control.baselines.comparison import CompareConfig, check, grid, run_cell
+    from irl_align.control.grid import CompareConfig, check, grid, run_cell
     from irl_align.core.lock import FolderLock
     from irl_align.core.processes import Job, run_jobs
 
@@ -76,16 +79,18 @@ def main() -> int:
 def report(
     home: Path, cells: list[Any], errors: dict[str, str], experts: dict[str, float | None]
 ) -> str:
+    from irl_align.control.methods import method
     from irl_align.core.run import RunDirectory
     from irl_align.evaluation.comparison import Ended, report_comparison
     from irl_align.evaluation.returns import Curve
 
     ended = []
     for cell in cells:
-        curve, error = None, errors.get(cell.name)
+        curve, error, of = None, errors.get(cell.name), method(cell.method)
         if error is None:
-            curve = Curve.of(cell.name, RunDirectory.read(cell.folder).history())
-        ended.append(Ended(cell.environment, cell.method, cell.seed, curve, error))
+            history = RunDirectory.read(cell.folder).history()
+            curve = Curve.of(cell.name, history, steps=of.steps)
+        ended.append(Ended(cell.task.name, cell.method, cell.seed, curve, error, of.axis))
     return report_comparison(home, ended, experts)
 
 
@@ -106,7 +111,7 @@ def _only(config: Any, name: str, wanted: str | None) -> Any:
     cells = {
         key: value
         for key, value in config.cells.items()
-        if key.rpartition("/")[0] in environments and key.rpartition("/")[2] in methods
+        if any(key.startswith(f"{e}/") for e in environments) and key.rpartition("/")[2] in methods
     }
     return replace(config, environments=environments, methods=methods, cells=cells)
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from irl_align.control.baselines.comparison import CompareConfig, grid
 from irl_align.control.bicql.config import BiCQLConfig
 from irl_align.control.config import ExpertConfig, MLIRLConfig
 from irl_align.control.environments.making import make
+from irl_align.control.grid import CompareConfig, grid
+from irl_align.control.methods import ONLINE
 from irl_align.control.offline.config import MOPOConfig, OfflineMLIRLConfig
 from irl_align.core.config import load_config, to_dict
 from irl_align.llm.config import AlignConfig
@@ -221,12 +222,18 @@ def control_config(path: Path) -> Any:
         return load_config(ExpertConfig, path)
     if path.parent.name == "mopo" or path.stem.endswith("_mopo"):
         return load_config(MOPOConfig, path, ["dataset.path=any.npz", "reward=true_reward"])
-    if "offline" in path.relative_to(CONFIGS).parts:
+    if path.parent.name == "offline" or "offline" in path.parent.parent.name:
         given = ["demonstrations.path=any.npz", "dataset.path=other.npz"]
         return load_config(OfflineMLIRLConfig, path, given)
     if path.parent.name == "compare":
         return load_config(
-            CompareConfig, path, ["demonstrations.path=any/{environment}.npz", "seeds=1"]
+            CompareConfig,
+            path,
+            [
+                "demonstrations.path=any/{environment}.npz",
+                "seeds=1",
+                *(["dataset.path=any/{dataset}.npz"] if "offline" in path.stem else []),
+            ],
         )
     if path.parent.name == "bicql":
         return load_config(BiCQLConfig, path, ["demonstrations.path=any.npz"])
@@ -249,19 +256,25 @@ def test_every_cell_of_a_comparison_is_a_configuration():
     for path in sorted((CONFIGS / "control" / "compare").glob("*.yaml")):
         config = control_config(path)
         cells = grid(config)
-        assert len(cells) == len(config.environments) * len(config.methods)
+        assert len(cells) == len(config.tasks()) * len(config.methods)
         assert len({cell.folder for cell in cells}) == len(cells)
         for cell in cells:
-            assert cell.config.demonstrations.path == f"any/{cell.environment}.npz"
-            assert cell.config.environment.name == cell.environment
-            make(cell.environment, **cell.config.environment.options()).close()
+            name, kind = cell.task.environment, cell.task.dataset
+            shown = getattr(cell.config, "demonstrations", None)
+            assert shown is None or shown.path == f"any/{name}.npz"
+            others = getattr(cell.config, "dataset", None)
+            assert others is None or others.path == f"any/{kind}.npz"
+            assert (others is None) == (cell.method in ONLINE or cell.method == "value_dice")
+            assert (shown is None) == (cell.method == "mopo")
+            assert cell.config.environment.name == name
+            make(name, **cell.config.environment.options()).close()
 
 
 def test_robots_give_iq_learn_its_authors_settings():
     """Section 7: loss and temperature of each robot."""
     config = control_config(CONFIGS / "control" / "compare" / "robots.yaml")
     found = {
-        cell.environment: (cell.config.loss, cell.config.sac.alpha)
+        cell.task.environment: (cell.config.loss, cell.config.sac.alpha)
         for cell in grid(config)
         if cell.method == "iq_learn"
     }
@@ -377,11 +390,13 @@ def test_compared_methods_differ_in_their_own_part_only():
     shared = ("environment_steps", "environment", "demonstrations", "sac")
     for cell in cells:
         found = to_dict(cell.config)
-        first = next(to_dict(c.config) for c in cells if c.environment == cell.environment)
+        first = next(
+            to_dict(c.config) for c in cells if c.task.environment == cell.task.environment
+        )
         if cell.method != "iq_learn":  # it has its authors' own SAC
             assert {key: found[key] for key in shared} == {key: first[key] for key in shared}
         if cell.method == "ml_irl":
-            name = f"{cell.environment.lower()}.yaml"
+            name = f"{cell.task.environment.lower()}.yaml"
             ours = to_dict(control_config(CONFIGS / "control" / "ours" / name))
             same = ("environment", "sac", "reward", "round")
             assert {key: found[key] for key in same} == {key: ours[key] for key in same}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 from irl_align.control.config import DemonstrationConfig, ExperimentConfig
 from irl_align.control.demonstrations.loading import Demonstrations
@@ -38,6 +38,7 @@ FREE_KEYS = ("rounds", "run_dir")
 class FixedDataConfig(ExperimentConfig):
     """What every learner from fixed data has."""
 
+    takes_dataset: ClassVar[bool] = True  # False: it learns from demonstrations alone
     rounds: int = 1_000
     demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
     # Transitions of anybody, D; None: the demonstrations alone. Their rewards are never read.

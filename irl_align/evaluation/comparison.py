@@ -29,13 +29,17 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Ended:
-    """One run of a comparison; `curve` is None when it failed, and `error` says why."""
+    """One run of a comparison; `curve` is None when it failed, and `error` says why.
+
+    `environment` may be an environment with a data set; `axis` is what the curve's steps are.
+    """
 
     environment: str
     method: str
     seed: int
     curve: Curve | None
     error: str | None = None
+    axis: str = "environment steps"
 
 
 def fraction(value: float, expert: float | None) -> float | None:
@@ -170,7 +174,9 @@ def _plot(path: Path, title: str, runs: Sequence[Ended], expert: float | None) -
     figure = Figure(figsize=(6, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    end = max(run.curve.steps[-1] for run in runs if run.curve is not None)
+    moving = {run.axis for run in runs if run.curve is not None and run.curve.steps[-1]}
+    one = len(moving) <= 1  # otherwise their steps are not of one kind
+    end = 100 if not one else max(run.curve.steps[-1] for run in runs if run.curve is not None)
     for number, name in enumerate(dict.fromkeys(run.method for run in runs)):
         curves = [run.curve for run in runs if run.method == name and run.curve is not None]
         if max(curve.steps[-1] for curve in curves) == 0:
@@ -179,12 +185,14 @@ def _plot(path: Path, title: str, runs: Sequence[Ended], expert: float | None) -
             middle, low, high = span.mean * ones, span.low * ones, span.high * ones
         else:
             steps, middle, low, high = mean_curve(curves)
+            steps = steps if one else 100 * steps / steps[-1]
         colour = f"C{number}"
         axes.plot(steps, middle, color=colour, linewidth=1.5, label=f"{name} ({len(curves)})")
         axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
     if expert is not None and math.isfinite(expert):
         axes.axhline(expert, color="black", linestyle="--", linewidth=1, label="expert")
-    axes.set(title=title, xlabel="environment steps", ylabel="true return")
+    label = "".join(moving) or "environment steps" if one else "percent of a run"
+    axes.set(title=title, xlabel=label, ylabel="true return")
     axes.grid(alpha=0.3)
     axes.legend(title="method (seeds)", fontsize="small")
     with atomic_open(path) as file:

@@ -25,9 +25,9 @@ from irl_align.control.config import DemonstrationConfig, EnvironmentConfig, Eva
 from irl_align.control.demonstrations.loading import load_demonstrations
 from irl_align.control.demonstrations.saving import save_demonstrations
 from irl_align.control.fixed_data import FixedDataConfig
+from irl_align.control.methods import FROM_FIXED_DATA, method
 from irl_align.control.networks.actor import SquashedGaussianActor
 from irl_align.control.networks.numpy_actor import load_actor
-from irl_align.control.offline_methods import OFFLINE_METHODS, offline_method
 from irl_align.control.trajectories import Trajectories, Trajectory
 from irl_align.control.transitions import Transitions
 from irl_align.control.true_rewards import TransitionRewards, TrueRewards
@@ -58,7 +58,7 @@ def tiny(name, path, run_dir="unused", **changes):
         "save_every": 1,
         **OWN[name],
     }
-    return offline_method(name).config(run_dir=str(run_dir), **{**sections, **changes})
+    return method(name).config(run_dir=str(run_dir), **{**sections, **changes})
 
 
 def numbers(learner) -> torch.Tensor:
@@ -74,9 +74,9 @@ def outcome(result):
     return numbers(result.policy), history
 
 
-@pytest.mark.parametrize("name", OFFLINE_METHODS)
+@pytest.mark.parametrize("name", FROM_FIXED_DATA)
 def test_every_method_has_one_shape(name):
-    found = offline_method(name)
+    found = method(name)
     assert issubclass(found.config, FixedDataConfig)
     assert load_config(found.config, None, ["demonstrations.path=x"]).run_dir == f"runs/{name}"
     parameters = dict(inspect.signature(found.run).parameters)
@@ -89,7 +89,7 @@ def test_every_method_has_one_shape(name):
 @pytest.mark.parametrize("phase", [0, 1])
 @pytest.mark.parametrize("name", OWN)
 def test_killed_in_any_phase_ends_as_an_unbroken_run(name, demonstrations, killed, tmp_path, phase):
-    run = offline_method(name).run
+    run = method(name).run
     flat, history = outcome(run(tiny(name, demonstrations), keep=False))
     config = tiny(name, demonstrations, tmp_path / "run")
     killed(lambda: run(config), [VERBS[name][phase]], round=1)
@@ -109,7 +109,7 @@ def with_rewards(path, target, rewards) -> str:
 def test_only_cql_looks_at_rewards_and_says_so(demonstrations, tmp_path):
     poison = with_rewards(demonstrations, tmp_path / "p.npz", lambda t: 1e3 * t.actions[:, 0])
     for name in OWN:
-        run = offline_method(name).run
+        run = method(name).run
         plain, other = (run(tiny(name, p), keep=False) for p in (demonstrations, poison))
         same = torch.equal(numbers(plain.policy), numbers(other.policy))
         assert same == (name != "cql")
@@ -217,7 +217,7 @@ def test_orthogonality_counts_overlaps_of_different_units(spaces):
 
 
 def test_configurations_are_those_of_their_methods():
-    assert offline_method("cql").config is CQLConfig
-    assert offline_method("value_dice").config is ValueDICEConfig
+    assert method("cql").config is CQLConfig
+    assert method("value_dice").config is ValueDICEConfig
     with pytest.raises(UserError, match="did you mean value_dice"):
-        offline_method("valuedice")
+        method("valuedice")

@@ -102,7 +102,7 @@ def test_offline_from_an_expert_to_a_plot(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--method", "bicq"], "unknown offline method 'bicq'; did you mean bicql?"),
+        (["--method", "bicq"], "unknown method 'bicq'; did you mean bicql?"),
         (["conservative.states=all"], "states is 'all'; it must be one of mixture, data"),
         (["conservative.expert_wait=1"], "did you mean expert_weight?"),
         (["environment.absorbing=true"], "environment.absorbing is for learners that collect"),

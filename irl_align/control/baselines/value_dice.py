@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,7 @@ _LEAST_SPREAD = 1e-3
 class ValueDICEConfig(FixedDataConfig):
     """ValueDICE from demonstrations; the values are the authors'."""
 
+    takes_dataset: ClassVar[bool] = False
     run_dir: str = "runs/value_dice"
     hidden: list[int] = field(default_factory=lambda: [256, 256])
     gamma: float = 0.99

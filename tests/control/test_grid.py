@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from irl_align.control.baselines import comparison
-from irl_align.control.baselines.comparison import CompareConfig, check, grid, run_cell
+from irl_align.control import grid as grids
+from irl_align.control.grid import CompareConfig, check, grid, run_cell
 from irl_align.core.config import build_config
 from irl_align.core.errors import UserError
 
@@ -35,7 +35,7 @@ def test_later_layers_win(demonstrations, tmp_path):
         methods={"bc": {"epochs": 9}, "sqil": {"sac": {"gamma": 0.8}}},
         cells={"Pendulum/sqil": {"sac": {"gamma": 0.7}}},
     )
-    cells = {(c.environment, c.method, c.seed): c for c in grid(config)}
+    cells = {(c.task.environment, c.method, c.seed): c for c in grid(config)}
     assert len(cells) == 8 and {seed for *_, seed in cells} == {5, 6}
     gammas = {k[:2]: c.config.sac.gamma for k, c in cells.items()}
     assert gammas == {
@@ -82,8 +82,8 @@ def test_what_could_not_run_is_named_before_anything_does(demonstrations, tmp_pa
 
 
 def test_the_whole_grid_is_looked_at_once(demonstrations, tmp_path, monkeypatch):
-    looked, real = [], comparison._look
-    monkeypatch.setattr(comparison, "_look", lambda config: looked.append(1) or real(config))
+    looked, real = [], grids._look
+    monkeypatch.setattr(grids, "_look", lambda config: looked.append(1) or real(config))
     (expert,) = check(grid(compare(demonstrations, run_dir=str(tmp_path)))).values()
     assert len(looked) == 1 and expert < 0
 
@@ -101,3 +101,69 @@ def test_a_finished_run_is_known_by_its_configuration(demonstrations, tmp_path):
     )
     with pytest.raises(UserError, match=r"Pendulum bc seed-0: .*another configuration:\n  epochs"):
         check(grid(other))
+
+
+OFFLINE = {
+    "dataset": {"path": "{dataset}.npz"},
+    "datasets": ["poor", "good"],
+    "scores": None,
+    "methods": {
+        "bc": {"epochs": 4, "epochs_per_round": 2},
+        "value_dice": {"rounds": 2, "hidden": [8], "steps": 2, "batch_size": 6},
+        "bicql": {"critic": {"hidden": [8]}},
+        "mopo": {"reward": "true_reward", "rounds": 3},
+    },
+    "seeds": 1,
+}
+
+
+def test_offline_a_task_is_an_environment_with_a_data_set(demonstrations, tmp_path):
+    pattern = {"path": str(tmp_path / "{environment}-{dataset}.npz")}
+    config = compare(
+        demonstrations,
+        **{**OFFLINE, "dataset": pattern},
+        run_dir=str(tmp_path / "runs"),
+        environments={"Pendulum": {"environment_steps": 7, "dataset": {"count": 1}}},
+        cells={"Pendulum/bicql": {"rounds": 5}, "Pendulum/good/bicql": {"rounds": 9}},
+    )
+    cells = {(c.task.name, c.method): c for c in grid(config)}
+    assert {task for task, _ in cells} == {"Pendulum/poor", "Pendulum/good"} and len(cells) == 8
+    bicql = cells["Pendulum/good", "bicql"]
+    assert bicql.folder == tmp_path / "runs" / "Pendulum-good" / "bicql" / "seed-0"
+    assert (bicql.config.rounds, cells["Pendulum/poor", "bicql"].config.rounds) == (9, 5)
+    assert bicql.config.dataset.path == str(tmp_path / "Pendulum-good.npz")
+    assert bicql.config.dataset.count == 1 and bicql.config.environment.max_episode_steps == 12
+    # What a method has no use for is left out; SAC is the online learners' alone.
+    assert cells["Pendulum/good", "value_dice"].config.dataset is None
+    mopo = cells["Pendulum/poor", "mopo"].config
+    assert mopo.dataset.path.endswith("poor.npz") and not hasattr(mopo, "demonstrations")
+    assert mopo.sac.hidden == [64, 64] and mopo.rounds == 3
+    with pytest.raises(
+        UserError, match=r"Pendulum/poor bicql seed-0: .*Pendulum-poor\.npz: no such"
+    ):
+        check(grid(config))
+    for kind in ("poor", "good"):
+        shutil.copy(demonstrations, tmp_path / f"Pendulum-{kind}.npz")
+    (poor, good) = check(grid(config)).values()
+    assert poor == good < 0
+
+
+def test_offline_cells_are_run_and_found_finished(demonstrations, tmp_path):
+    for kind in ("poor", "good"):
+        shutil.copy(demonstrations, tmp_path / f"{kind}.npz")
+    config = compare(
+        demonstrations,
+        **{**OFFLINE, "dataset": {"path": str(tmp_path / "{dataset}.npz")}, "datasets": ["good"]},
+        run_dir=str(tmp_path / "runs"),
+    )
+    value_dice = next(cell for cell in grid(config) if cell.method == "value_dice")
+    run_cell(value_dice)
+    assert value_dice.finished()
+
+
+@pytest.mark.parametrize(
+    "dataset", [None, {"path": "always-the-same.npz"}], ids=["none", "no pattern"]
+)
+def test_data_sets_need_a_pattern(demonstrations, dataset):
+    with pytest.raises(UserError, match=r"datasets needs \{dataset\} in dataset\.path"):
+        compare(demonstrations, **{**OFFLINE, "dataset": dataset})

@@ -15,7 +15,7 @@ PEERS_INSTALLED := $(PEERS)/.installed
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: install demo demo-control test check peers bench report clean
+.PHONY: install demo demo-control demo-offline test check peers bench report clean
 
 install: $(INSTALLED)
 
@@ -41,6 +41,12 @@ demo: install
 demo-control: install
 	$(BIN)/python recipes/collect_expert.py configs/control/pendulum_expert.yaml
 	$(BIN)/python recipes/control_ml_irl.py configs/control/pendulum.yaml --seeds 5 --expert runs/pendulum_expert
+
+# Offline: no step in the environment is learned from but those of others, in a data set.
+demo-offline: install
+	$(BIN)/python recipes/collect_expert.py configs/control/pendulum_expert.yaml
+	$(BIN)/python recipes/make_offline_dataset.py configs/control/offline/pendulum_expert.yaml --out runs/offline/pendulum_data --steps 10000
+	$(BIN)/python recipes/control_offline_ml_irl.py configs/control/offline/pendulum.yaml --expert runs/pendulum_expert
 
 test: install
 	$(BIN)/python -m pytest tests -n $(TEST_WORKERS)

@@ -12,8 +12,6 @@ on the same data instead; its configuration has keys of its own.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from irl_align.cli.seeds import load_seeds_config, run_seeds, seeds_parser
 from irl_align.core.errors import exit_with_clear_errors
 
@@ -26,26 +24,12 @@ COLUMNS = (
 def main() -> int:
     parser = seeds_parser(__doc__, "configs/control/bicql")
     parser.add_argument("--method", default="bicql", help="bicql, or a yardstick")
-    parser.add_argument(
-        "--expert", type=Path, help="run of collect_expert.py, for its return at the same starts"
-    )
     arguments = parser.parse_intermixed_args()
 
     from irl_align.control.methods import FROM_FIXED_DATA, method
-    from irl_align.evaluation.returns import last_return
 
     of = method(arguments.method, FROM_FIXED_DATA)
-    config = load_seeds_config(of.config, arguments)
-    expert = last_return(arguments.expert) if arguments.expert is not None else None
-    run_seeds(
-        config,
-        arguments.seeds,
-        of.run,
-        COLUMNS,
-        steps=of.steps,
-        axis=of.axis,
-        expert=expert,
-    )
+    run_seeds(load_seeds_config(of.config, arguments), arguments, of, COLUMNS)
     return 0
 
 

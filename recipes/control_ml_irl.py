@@ -10,8 +10,6 @@ command again after a crash: it goes on behind the last committed round.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from irl_align.cli.seeds import load_seeds_config, run_seeds, seeds_parser
 from irl_align.core.errors import exit_with_clear_errors
 
@@ -22,19 +20,12 @@ COLUMNS = (
 
 
 def main() -> int:
-    parser = seeds_parser(__doc__, "configs/control")
-    parser.add_argument(
-        "--expert", type=Path, help="run of collect_expert.py, for its return at the same starts"
-    )
-    arguments = parser.parse_intermixed_args()
+    arguments = seeds_parser(__doc__, "configs/control").parse_intermixed_args()
 
-    from irl_align.control.config import MLIRLConfig
-    from irl_align.control.ml_irl import ml_irl
-    from irl_align.evaluation.returns import last_return
+    from irl_align.control.methods import method
 
-    config = load_seeds_config(MLIRLConfig, arguments)
-    expert = last_return(arguments.expert) if arguments.expert is not None else None
-    run_seeds(config, arguments.seeds, ml_irl, COLUMNS, expert=expert)
+    of = method("ml_irl")
+    run_seeds(load_seeds_config(of.config, arguments), arguments, of, COLUMNS)
     return 0
 
 

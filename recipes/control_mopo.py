@@ -23,13 +23,12 @@ COLUMNS = (
 def main() -> int:
     arguments = seeds_parser(__doc__, "configs/control/offline/mopo").parse_intermixed_args()
 
-    from irl_align.control.mopo import mopo
-    from irl_align.control.offline.config import MOPOConfig
+    from irl_align.control.methods import method
 
-    config = load_seeds_config(MOPOConfig, arguments)
+    of = method("mopo")
+    config = load_seeds_config(of.config, arguments)
     print(f"reward: {config.reward}")
-    axis = "updates of the policy"
-    run_seeds(config, arguments.seeds, mopo, COLUMNS, steps="policy/updates", axis=axis)
+    run_seeds(config, arguments, of, COLUMNS)
     return 0
 
 

@@ -25,24 +25,12 @@ LAST = 10
 
 
 def main() -> int:
-    parser = seeds_parser(__doc__, "configs/control/offline")
-    parser.add_argument("--expert", type=float, help="the expert's return, for the plot")
-    arguments = parser.parse_intermixed_args()
+    arguments = seeds_parser(__doc__, "configs/control/offline").parse_intermixed_args()
 
-    from irl_align.control.offline.config import OfflineMLIRLConfig
-    from irl_align.control.offline_ml_irl import offline_ml_irl
+    from irl_align.control.methods import method
 
-    config = load_seeds_config(OfflineMLIRLConfig, arguments)
-    run_seeds(
-        config,
-        arguments.seeds,
-        offline_ml_irl,
-        COLUMNS,
-        steps="policy/updates",
-        axis="updates of the policy",
-        expert=arguments.expert,
-        tell=_tell,
-    )
+    of = method("offline_ml_irl")
+    run_seeds(load_seeds_config(of.config, arguments), arguments, of, COLUMNS, tell=_tell)
     return 0
 
 

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from irl_align.core.config import load_config
 from irl_align.core.errors import UserError
@@ -18,26 +18,23 @@ from irl_align.core.loggers import ConsoleLogger
 
 if TYPE_CHECKING:
     from irl_align.control.config import ExperimentConfig
+    from irl_align.control.methods import Method
 
 ConfigT = TypeVar("ConfigT", bound="ExperimentConfig")
 History = Sequence[Mapping[str, float]]
 
 
-class HasHistory(Protocol):
-    """What a run returns: the metrics of each round among other things."""
-
-    @property
-    def history(self) -> Sequence[Mapping[str, Any]]: ...
-
-
 def seeds_parser(description: str | None, configs: str) -> argparse.ArgumentParser:
-    """Arguments `config`, `overrides` and `--seeds`; `configs` is the folder to look in."""
+    """Arguments `config`, `overrides`, `--seeds` and `--expert`; `configs` is where to look."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("config", type=Path, help=f"a YAML of {configs}")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--seeds", type=int, default=1, help="how many, counted from `seed`")
+    parser.add_argument(
+        "--expert", type=Path, help="run of collect_expert.py, for its return at the same starts"
+    )
     return parser
 
 
@@ -56,35 +53,32 @@ def load_seeds_config(kind: type[ConfigT], arguments: argparse.Namespace) -> Con
 
 def run_seeds(
     config: ConfigT,
-    seeds: int,
-    run: Callable[..., HasHistory],
+    arguments: argparse.Namespace,
+    of: Method,
     columns: Sequence[str],
     *,
-    steps: str = "steps/environment",
-    axis: str = "environment steps",
-    expert: float | None = None,
     tell: Callable[[Path, History], None] | None = None,
 ) -> None:
     """Run all seeds, one after the other, and print the table of their returns.
 
     Args:
-        run: takes a configuration and `loggers`.
+        arguments: of `seeds_parser`.
+        of: the method to run.
         columns: the metrics to print at each evaluation.
-        steps, axis: the metric that returns are plotted against, and what to call it.
-        expert: the expert's return, for table and plot.
         tell: called after each run with its folder and history.
     """
     from irl_align.control.evaluating import OnlyEvaluations
-    from irl_align.evaluation.returns import Curve, report_returns
+    from irl_align.evaluation.returns import Curve, last_return, report_returns
 
+    expert = last_return(arguments.expert) if arguments.expert is not None else None
     folder, title = Path(config.run_dir), config.environment.name
     curves = []
-    for seed in range(config.seed, config.seed + seeds):
+    for seed in range(config.seed, config.seed + arguments.seeds):
         name = f"seed-{seed}"
         print(f"{title}, {name}")
         one = replace(config, seed=seed, run_dir=str(folder / name))
-        history = run(one, loggers=[OnlyEvaluations(ConsoleLogger(columns))]).history
+        history = of.run(one, loggers=[OnlyEvaluations(ConsoleLogger(columns))]).history
         if tell is not None:
             tell(folder / name, history)
-        curves.append(Curve.of(name, history, steps=steps))
-    print(report_returns(folder, title, curves, expert, axis=axis))
+        curves.append(Curve.of(name, history, steps=of.steps))
+    print(report_returns(folder, title, curves, expert, axis=of.axis))

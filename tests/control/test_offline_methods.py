@@ -10,14 +10,12 @@ import torch
 
 from irl_align.control.baselines import cql as cql_module
 from irl_align.control.baselines.cql import CQLConfig, cql
-from irl_align.control.baselines.value_dice import (
+from irl_align.control.baselines.value_dice import Compared, Matching, value_dice
+from irl_align.control.baselines.value_dice_learner import (
     ACTOR,
-    Compared,
-    Matching,
     ValueDICE,
     ValueDICEConfig,
     orthogonality,
-    value_dice,
 )
 from irl_align.control.bicql.config import CriticConfig, ProposalConfig
 from irl_align.control.bicql.judging import Judged

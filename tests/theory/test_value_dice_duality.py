@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from irl_align.control.baselines.value_dice import value_dice_objective
+from irl_align.control.baselines.value_dice_learner import value_dice_objective
 
 STATES, ACTIONS, GAMMA = 5, 2, 0.9
 

@@ -1,4 +1,4 @@
-"""Policies: pairs for online DPO, the reference that it really uses, merging, SFT, KL."""
+"""Policies: SFT, online DPO and the reference that it really uses, merging."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny import WORDS, write_demonstrations
 
 from irl_align.core.errors import UserError
@@ -15,13 +13,11 @@ from irl_align.llm.chat import render, render_prompt, response_tokens
 from irl_align.llm.config import LoraSettings, ModelConfig, PolicyConfig, SFTConfig
 from irl_align.llm.data.demonstrations import load_demonstrations
 from irl_align.llm.generation.probe import LogprobProbe
-from irl_align.llm.generation.samples import Completion, PromptSamples
 from irl_align.llm.models import load_causal_lm, load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef
 from irl_align.llm.policy.fused_head import completions_only
-from irl_align.llm.policy.kl import answer_logprobs, kl_estimates
 from irl_align.llm.policy.online_dpo import fit_dpo, make_dpo_trainer
-from irl_align.llm.policy.pairs import PolicyPair, best_against_worst
+from irl_align.llm.policy.pairs import PolicyPair
 from irl_align.llm.policy.sft import fit_sft
 
 MODEL = ModelConfig(bf16=False)
@@ -31,87 +27,6 @@ BETA = 0.3
 
 def prompt_of(i: int):
     return [{"role": "user", "content": f"say {WORDS[i]} {i}"}]
-
-
-# Pairs
-
-
-def samples_of(*completions: tuple[str, float, bool]) -> PromptSamples:
-    return PromptSamples(
-        "p",
-        prompt_of(0),
-        [
-            Completion(t, "stop" if f else "length", 3, scores={"reward": r})
-            for t, r, f in completions
-        ],
-    )
-
-
-def texts(pairs) -> list[tuple[str, str]]:
-    return [(p.chosen, p.rejected) for p in pairs]
-
-
-def test_argmax_against_argmin():
-    item = samples_of(("b", 1.0, True), ("a", 3.0, True), ("d", -2.0, True), ("c", 0.5, True))
-    pairs, dropped = best_against_worst([item])
-    assert texts(pairs) == [("a", "d")]
-    assert pairs[0].margin == 5.0
-    assert not +dropped
-    pairs, _ = best_against_worst([item], pairs_per_prompt=9)
-    assert texts(pairs) == [("a", "d"), ("b", "c")]
-
-
-def test_ties_and_single_answers_are_dropped_and_counted():
-    tie = samples_of(("a", 1.0, True), ("b", 1.0, True))
-    same = samples_of(("a", 1.0, True), ("a", 1.0, True), ("", 0.0, True))
-    skipped = PromptSamples("s", prompt_of(1), [], skipped="too long")
-    pairs, dropped = best_against_worst([tie, same, skipped])
-    assert pairs == []
-    assert +dropped == {"ties": 1, "fewer_than_two_completions": 1, "over_long_prompt": 1}
-
-
-def test_cut_off_answers_are_excluded_or_rejected_but_never_chosen():
-    item = samples_of(("a", 1.0, True), ("b", 0.0, True), ("cut", 9.0, False))
-    pairs, dropped = best_against_worst([item], truncated="exclude")
-    assert texts(pairs) == [("a", "b")]
-    assert dropped == {"cut_off_completions": 1}
-    pairs, dropped = best_against_worst([item], truncated="reject")
-    assert texts(pairs) == [("a", "cut")], "however high it scored"
-    only_cut = samples_of(("cut", 9.0, False), ("cut too", 1.0, False))
-    for truncated in ("exclude", "reject"):
-        assert best_against_worst([only_cut], truncated=truncated)[0] == []
-    itself = samples_of(("a", 1.0, True), ("a", 1.0, False))
-    assert best_against_worst([itself], truncated="reject")[0] == []
-
-
-@given(
-    st.lists(
-        st.tuples(st.sampled_from("abcdefgh"), st.integers(-3, 3), st.booleans()), max_size=10
-    ),
-    st.sampled_from(["exclude", "reject"]),
-    st.integers(1, 4),
-)
-def test_pairs_keep_their_promises(completions, truncated, per_prompt):
-    score = {text: value for text, value, _ in completions}  # a text has one score
-    whole = {text for text, _, finished in completions if finished}
-    item = samples_of(*((t, float(score[t]), f) for t, _, f in completions))
-    pairs, _ = best_against_worst([item], truncated=truncated, pairs_per_prompt=per_prompt)
-    assert len(pairs) <= per_prompt
-    used = [t for p in pairs for t in (p.chosen, p.rejected)]
-    assert len(used) == len(set(used)), "no text stands in two pairs or on both sides"
-    for pair in pairs:
-        assert pair.chosen in whole
-        assert pair.margin == score[pair.chosen] - score[pair.rejected]
-        if pair.rejected in whole:
-            assert pair.margin > 0
-        else:
-            assert truncated == "reject"
-    if pairs and truncated == "exclude":
-        assert score[pairs[0].chosen] == max(score[t] for t in whole)
-        assert score[pairs[0].rejected] == min(score[t] for t in whole)
-
-
-# Training
 
 
 @pytest.fixture(scope="module")
@@ -337,89 +252,3 @@ def test_full_fine_tuning_saves_a_plain_policy(sft, demonstrations, tmp_path):
 
 
 # KL
-
-
-def test_kl_of_a_policy_with_itself_is_nothing(sft):
-    answers = ["good fish", "bad tree house", "red"]
-    found = kl_estimates(
-        sft[0], sft[0], [prompt_of(i) for i in range(3)], answers, [True, True, False]
-    )
-    assert found == {"eval/kl": 0.0, "eval/kl_k1": 0.0}
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_kl_of_given_answers_by_hand(sft, model_folder, temperature):
-    """k3 and k1 over the answer's tokens up to its end, at the sampling temperature, in bfloat16
-    as the program computes them. The reference never saw the template, so a token too many shows.
-    """
-    reference = PolicyRef.at(model_folder)
-    answers = [("good fish", True), ("bad tree house", True), ("good warm", False)]
-    prompts = [prompt_of(i) for i in range(3)]
-    found = kl_estimates(
-        sft[0], reference, prompts, [a for a, _ in answers], [w for _, w in answers],
-        temperature=temperature,
-    )  # fmt: skip
-    tokenizer = load_tokenizer(sft[0].model)
-    models = [load_causal_lm(r.model, MODEL, dtype="bfloat16").eval() for r in (sft[0], reference)]
-    k3, k1 = [], []
-    for prompt, (answer, whole) in zip(prompts, answers, strict=True):
-        head = response_tokens(tokenizer, render_prompt(tokenizer, prompt))
-        ids = head + response_tokens(tokenizer, answer)
-        ids += [tokenizer.eos_token_id] if whole else []
-        ours, theirs = (
-            torch.stack([table[i - 1, ids[i]] for i in range(len(head), len(ids))])
-            for table in (
-                (m(input_ids=torch.tensor([ids])).logits[0].float() / temperature).log_softmax(-1)
-                for m in models
-            )
-        )
-        ratio = (ours - theirs).detach()
-        k3.append((torch.exp(-ratio) - 1 + ratio).sum().item())
-        k1.append(ratio.sum().item())
-    assert found["eval/kl"] == pytest.approx(sum(k3) / 3, rel=0.02)
-    assert found["eval/kl_k1"] == pytest.approx(sum(k1) / 3, rel=0.02)
-    assert found["eval/kl"] > 1.0
-
-
-def test_answer_logprobs_by_exact_enumeration():
-    """Two-token answers of a tiny vocabulary: probabilities sum to 1, and k3's mean is the KL."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    def model(seed: int):
-        torch.manual_seed(seed)
-        config = LlamaConfig(
-            vocab_size=6, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-            num_attention_heads=2, num_key_value_heads=2, initializer_range=0.5,
-        )  # fmt: skip
-        return LlamaForCausalLM(config).eval()
-
-    head = [1, 2, 3]
-    sequences = [[*head, a, b] for a in range(6) for b in range(6)]
-    # Different lengths in one batch: padding must not leak into the numbers.
-    longer = [[*head, 4, 4, 4, 4]]
-    for temperature in (1.0, 0.5):
-        policy, reference = (
-            torch.stack(
-                answer_logprobs(
-                    m, sequences + longer, [3] * 37, 0, batch_size=7, temperature=temperature
-                )[:36]
-            ).double()
-            for m in (model(0), model(1))
-        )  # [36, 2]
-        p = policy.sum(1).exp()
-        assert p.sum().item() == pytest.approx(1.0, abs=1e-5)
-        kl = (p * (policy.sum(1) - reference.sum(1))).sum()
-        ratio = policy - reference
-        k3 = (torch.exp(-ratio) - 1 + ratio).sum(1)
-        assert (k3 >= 0).all()
-        assert (p * k3).sum().item() == pytest.approx(kl.item(), abs=1e-5)
-
-
-def test_pairs_over_max_length_are_left_out_and_counted(tokenizer):
-    from irl_align.llm.policy.online_dpo import split_over_long
-
-    prompt = ({"role": "user", "content": "say red"},)
-    short = PolicyPair("a", prompt, "good fish", "bad fish", 1.0)
-    long = PolicyPair("b", prompt, "good fish", "bad fish " * 40, 1.0)
-    assert split_over_long([short, long], tokenizer, 60) == ([short], 1)
-    assert split_over_long([short, long], tokenizer, 1000) == ([short, long], 0)

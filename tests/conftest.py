@@ -1,9 +1,15 @@
-"""How tests are dealt to several workers (`pytest -n`): by file, so that what a module makes once
-is made once; and whole folders where more than a file shares something dear."""
+"""No network, and how tests are dealt to several workers (`pytest -n`).
+
+By file, so that what a module makes once is made once; by folder where more than a file shares
+something dear.
+"""
 
 from __future__ import annotations
 
 import os
+
+# No test may reach for a hub: without one every request is tried again for minutes.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     # Before torch is imported: as many threads as there are cores for a worker, so that workers do

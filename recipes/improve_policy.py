@@ -5,7 +5,8 @@
     accelerate launch --config_file configs/accelerate/zero3.yaml recipes/improve_policy.py ...
 
 By `policy.method`: online_dpo (the reward model scores the samples, the best is paired with the
-worst), raft (the best is learned), ppo, grpo and rloo (they sample answers of their own). --initial
+worst), raft (the best is learned), ppo, grpo, rloo and nash_md (they sample answers of their own),
+spin, dpo, rpo and spac (no --reward: they have no reward model). --initial
 is the KL reference unless `policy.reference=previous`. OUT gets model/, adapter/ (with LoRA),
 probe.json, steps.jsonl, and pairs.jsonl or rollouts.jsonl. Nothing that exists is overwritten.
 """
@@ -16,7 +17,7 @@ import argparse
 from pathlib import Path
 
 from irl_align.core.config import load_config
-from irl_align.core.errors import exit_with_clear_errors
+from irl_align.core.errors import UserError, exit_with_clear_errors
 
 
 def main() -> int:
@@ -28,7 +29,9 @@ def main() -> int:
     parser.add_argument(
         "--initial", type=Path, required=True, help="pi_0: SFT, or the base under reference=base"
     )
-    parser.add_argument("--reward", type=Path, required=True, help="output of fit_reward.py")
+    parser.add_argument(
+        "--reward", type=Path, help="output of fit_reward.py, where the method has a reward model"
+    )
     parser.add_argument("--samples", type=Path, required=True, help="output of sample.py")
     parser.add_argument("--round", type=int, default=0, help="for seed and record (default 0)")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
@@ -43,9 +46,15 @@ def main() -> int:
     inputs = {
         "policy": input_folder("--policy", arguments.policy),
         "initial": input_folder("--initial", arguments.initial),
-        "reward": input_folder("--reward", arguments.reward, "model"),
         "samples": input_folder("--samples", arguments.samples, SAMPLES_NAME),
     }
+
+    if config.fits_reward:
+        if arguments.reward is None:
+            raise UserError(
+                f"policy.method={config.policy.method} needs --reward, a folder of fit_reward.py"
+            )
+        inputs["reward"] = input_folder("--reward", arguments.reward, "model")
 
     def work(bench: PhaseBench) -> dict[str, float]:
         return bench.run("policy", inputs)

@@ -22,10 +22,13 @@ MAY_IMPORT = {
     "evaluation": {"core", *DOMAINS},
     "cli": {"core", "evaluation", *DOMAINS},
 }
-# The statistics, hidden rewards, results store and report of evaluation know core only, so that
-# domains may use them inside a run; everything else there (benchmarks, judges) stands above the
-# domains.
-GROUND_MODULES = ("accuracy", "bootstrap", "evaluators", "gold", "hidden_reward", "store")
+# The statistics, hidden rewards, rules, results store and report of evaluation know core only, so
+# that domains may use them inside a run; everything else there (benchmarks, judges) stands above
+# the domains.
+GROUND_MODULES = (
+    *("accuracy", "answer_keys", "bootstrap", "evaluators"),
+    *("gold", "hidden_reward", "rules", "store"),
+)
 GROUND_FLOOR = tuple(f"irl_align.evaluation.{name}" for name in (*GROUND_MODULES, "report"))
 # yaml is omegaconf's own parser: its errors have to be caught.
 CORE_THIRD_PARTY = {"numpy", "torch", "omegaconf", "yaml", "irl_align"}

@@ -13,6 +13,9 @@ pi_t the logistic optimum is r = beta log(demo / pi_t) + c(x):
   the earlier rounds: round two undoes round one.
 * ``residual_logistic`` fits the increment over the frozen r_t, so its optimum accumulates:
   r_{t+1} = r_t + beta log(demo / pi_t) + c(x).
+* ``reverse_kl`` and ``chi_square`` judge each answer by itself and are the rewards of imitation by
+  divergence: they say where to go from pi_t, so the policy's step is from pi_t (reference
+  "previous"), and are 0 where policy and demonstrations are the same.
 
 Left out: damping, centring and regularisation, which need more than returns.
 """
@@ -26,7 +29,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-DemonstrationObjective = Literal["contrast", "pairwise_logistic", "residual_logistic"]
+DemonstrationObjective = Literal[
+    "contrast", "pairwise_logistic", "residual_logistic", "reverse_kl", "chi_square"
+]
 Reduction = Literal["mean", "none"]
 
 
@@ -101,6 +106,43 @@ def residual_logistic(
     return _reduce(-logsigmoid((demo_gain - sample_gain) / beta), weights, reduction)
 
 
+def reverse_kl(
+    demo: Tensor,
+    sample: Tensor,
+    beta: float = 1.0,
+    *,
+    weights: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """mean -log sigmoid(demo / beta) - log sigmoid(-sample / beta); all tensors [B].
+
+    The discriminator D = sigmoid(r / beta) of GAIL (Ho & Ermon 2016). Optimum: r = beta log D /
+    (1 - D) = beta log(demo / pi_t), and raising E_pi[r] is descent on beta KL(pi || demo).
+    """
+    _check_beta(beta)
+    demo, sample = _full_precision(demo), _full_precision(sample)
+    return _reduce(-logsigmoid(demo / beta) - logsigmoid(-sample / beta), weights, reduction)
+
+
+def chi_square(
+    demo: Tensor,
+    sample: Tensor,
+    beta: float = 1.0,
+    *,
+    weights: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """mean sample - demo + (demo^2 + sample^2) / (4 beta); all tensors [B].
+
+    max_r E_demo[r] - E_pi[r] - E_mix[r^2] / (4 c) with mix = (demo + pi) / 2 and c = beta / 2.
+    Optimum: r = beta (demo - pi) / mix, within +-2 beta whatever the policies are, which is
+    2 beta chi^2(demo || mix) and near demo = pi the same as beta log(demo / pi).
+    """
+    _check_beta(beta)
+    demo, sample = _full_precision(demo), _full_precision(sample)
+    return _reduce(sample - demo + (demo**2 + sample**2) / (4 * beta), weights, reduction)
+
+
 def bradley_terry(
     chosen: Tensor,
     rejected: Tensor,
@@ -141,6 +183,8 @@ OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     "contrast": contrast,
     "pairwise_logistic": pairwise_logistic,
     "residual_logistic": residual_logistic,
+    "reverse_kl": reverse_kl,
+    "chi_square": chi_square,
 }
 
 
@@ -161,6 +205,10 @@ def demonstration_loss(
         return contrast(demo, sample, weights=weights)
     if name == "pairwise_logistic":
         return pairwise_logistic(demo, sample, beta, weights=weights)
+    if name == "reverse_kl":
+        return reverse_kl(demo, sample, beta, weights=weights)
+    if name == "chi_square":
+        return chi_square(demo, sample, beta, weights=weights)
     if name == "residual_logistic":
         if demo_previous is None or sample_previous is None:
             raise ValueError("residual_logistic needs the scores of the previous reward")

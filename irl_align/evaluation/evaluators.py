@@ -24,7 +24,13 @@ from irl_align.evaluation.bootstrap import Interval
 from irl_align.evaluation.gold import against, mean_reward
 from irl_align.evaluation.hidden_reward import HiddenReward
 
-__all__ = ["GoldRewardEvaluator", "HumanAccuracyEvaluator", "Scorer", "Together"]
+__all__ = [
+    "GoldRewardEvaluator",
+    "HumanAccuracyEvaluator",
+    "Scorer",
+    "Together",
+    "preference_metrics",
+]
 
 Answers = Mapping[str, Sequence[str]]
 
@@ -90,6 +96,15 @@ class GoldRewardEvaluator(Generic[PolicyT, RewardT]):
         }
 
 
+def preference_metrics(margins: Sequence[float], pairs: Sequence[_Pair]) -> dict[str, float]:
+    """`eval/preference_*` of margins, one a pair: above 0 where a model agrees with the human."""
+    found = agreement(margins, [json.dumps(pair.prompt) for pair in pairs])
+    return _interval("eval/preference_accuracy", found.accuracy) | {
+        "eval/preference_pairs": float(found.pairs),
+        "eval/preference_ties": found.ties / found.pairs,
+    }
+
+
 class HumanAccuracyEvaluator(Generic[PolicyT, RewardT]):
     """`eval/preference_*`: how often a reward agrees with held-out human pairs.
 
@@ -115,11 +130,7 @@ class HumanAccuracyEvaluator(Generic[PolicyT, RewardT]):
             batch_size=self.batch_size,
         )
         margins = [a - b for a, b in zip(scores[0::2], scores[1::2], strict=True)]
-        found = agreement(margins, [json.dumps(pair.prompt) for pair in self.pairs])
-        return _interval("eval/preference_accuracy", found.accuracy) | {
-            "eval/preference_pairs": float(found.pairs),
-            "eval/preference_ties": found.ties / found.pairs,
-        }
+        return preference_metrics(margins, self.pairs)
 
     def evaluate(self, policy: PolicyT, reward: RewardT, ctx: PhaseContext, /) -> Metrics:
         return self.measure(self.scorer(reward))

@@ -1,7 +1,8 @@
 """A reward that the run never sees: the honest yardstick of an experiment with known truth.
 
-The quickstart's truth is VADER's compound sentiment of the answer, in [-1, 1]. Any function of
-(prompt text, response) can take its place as `module:function`. Only evaluation imports this.
+The quickstart's truth is VADER's compound sentiment of the answer, in [-1, 1]. A rule with right
+answers (`rules:FILE`, see `evaluation.rules`) or any function of (prompt text, response), as
+`module:function`, can take its place. Only evaluation imports this.
 """
 
 from __future__ import annotations
@@ -32,13 +33,17 @@ def _vader(key: str) -> HiddenReward:
 
 
 def load_hidden_reward(name: str, key: str = "evaluation.hidden_reward") -> HiddenReward:
-    """`vader` or `module:function`; clear error naming the setting `key` when it cannot be
-    imported."""
+    """`vader`, `rules:FILE` or `module:function`; clear error naming the setting `key` when it
+    cannot be imported, or when the file of answers is wrong."""
     if name == "vader":
         return _vader(key)
     module, _, function = name.partition(":")
     if not function:
-        raise UserError(f"{key}={name!r}: expected vader or module:function")
+        raise UserError(f"{key}={name!r}: expected vader, rules:FILE or module:function")
+    if module == "rules":
+        from irl_align.evaluation.answer_keys import load_rule
+
+        return load_rule(function, key)
     try:
         found: HiddenReward = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

@@ -34,7 +34,8 @@ from irl_align.llm.results import RESULTS_NAME, render_results, shown, write_res
 __all__ = ["Alignment", "align"]
 
 IMPLICIT_NAME = "implicit_reward.json"
-FREE_KEYS = ("rounds", "run_dir", "launch", "early_stop")
+RULES_NAME = "rules.json"
+FREE_KEYS = ("rounds", "run_dir", "launch", "early_stop", "budget_hours")
 COLUMNS = (
     "eval/reward_accuracy",
     "eval/preference_accuracy",
@@ -149,6 +150,10 @@ class Alignment(Callback):
             # r = beta log pi / pi_ref: known when the policy is.
             atomic_write_json(ctx.folder / IMPLICIT_NAME, {"beta": self.config.policy.beta})
             return ctx.folder, {}
+        if not self.config.fits_reward:
+            rules = self.plain["policy"]["scores"]["rules"]
+            atomic_write_json(ctx.folder / RULES_NAME, rules)
+            return ctx.folder, {}
         inputs = {"samples": samples, "body": self._body}
         if reward is not None:
             inputs["reward"] = reward / "model"
@@ -219,6 +224,14 @@ class Alignment(Callback):
             "processes": self.launcher.place.size,
         }
 
+    def _enough(self, history: list[dict[str, float]]) -> bool:
+        """Whether no further round is to start."""
+        budget = self.config.budget_hours
+        if budget is not None and _spent(history) >= 3600 * budget:
+            say(f"budget_hours={budget:g} is spent: no further round")
+            return True
+        return self.config.early_stop and _accuracy_fell(history)
+
     def train(self) -> None:
         """Everything: set-up, all rounds, results and report."""
         policy = self.prepare()
@@ -236,7 +249,7 @@ class Alignment(Callback):
             codecs=Codecs(FolderCodec(), FolderCodec(), FolderCodec()),
             callbacks=[self],
             loggers=loggers,
-            early_stop=_accuracy_fell if self.config.early_stop else None,
+            early_stop=self._enough,
             manifest=self.manifest,
         )
         trainer.train(policy, None)
@@ -256,6 +269,11 @@ def _point_to_policy(base: Path, out: Path) -> None:
     ref = PolicyRef.at(base)
     PolicyRef.point_to(ref.model, out)
     shutil.copyfile(ref.probe, out / ref.probe.name)
+
+
+def _spent(history: list[dict[str, float]]) -> float:
+    """Seconds of sampling and learning in all rounds, without measuring."""
+    return sum(row.get(f"time/{p}", 0.0) for row in history for p in ("sample", "reward", "policy"))
 
 
 def _accuracy_fell(history: list[dict[str, float]]) -> bool:

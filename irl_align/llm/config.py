@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from irl_align.core.checks import choice, positive
-from irl_align.llm.policy.settings import GroupSettings, PPOSettings, ScoreSettings
+from irl_align.llm.policy.settings import (
+    GroupSettings,
+    NashSettings,
+    PPOSettings,
+    ScoreSettings,
+)
 
 __all__ = [
     "AlignConfig",
@@ -27,9 +32,19 @@ __all__ = [
     "SFTConfig",
 ]
 
-ON_POLICY = ("ppo", "grpo", "rloo")  # they sample for themselves, from the policy as it changes
-IMPLICIT = ("spin", "dpo", "spac")  # without a reward model; see llm/policy/direct.py
-METHODS = ("online_dpo", *ON_POLICY, "raft", *IMPLICIT)
+# They sample for themselves, from the policy as it changes.
+ON_POLICY = ("ppo", "grpo", "rloo", "nash_md")
+IMPLICIT = ("spin", "dpo", "rpo", "spac")  # without a reward model; see llm/policy/direct.py
+SCORED = ("online_dpo", "ppo", "grpo", "rloo", "raft")  # their answers are paid by policy.scores
+# Of the reward: see core/objectives.py.
+DIVERGENCES = ("reverse_kl", "chi_square")
+OBJECTIVES = ("contrast", "pairwise_logistic", "residual_logistic", *DIVERGENCES)
+# TRL's losses of pairs that need nothing but beta and label_smoothing, and IPO on sums.
+LOSS_TYPES = (
+    *("sigmoid", "sigmoid_norm", "hinge", "ipo", "ipo_sum", "exo_pair", "robust"),
+    *("nca_pair", "bco_pair", "sppo_hard", "aot", "apo_zero", "apo_down", "discopop"),
+)
+METHODS = (*SCORED, "nash_md", *IMPLICIT)
 
 
 @dataclass
@@ -181,7 +196,7 @@ class RewardConfig(OptimConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choice("objective", self.objective, ("contrast", "pairwise_logistic", "residual_logistic"))
+        choice("objective", self.objective, OBJECTIVES)
         choice("truncated", self.truncated, ("drop", "match"))
         choice("choose", self.choose, ("first", "near_length"))
         choice("head", self.head, ("probe", "zero"))
@@ -205,8 +220,9 @@ class PolicyConfig(OptimConfig):
     """KL-regularised policy improvement by `method`.
 
     online_dpo: the best against the worst of the round's completions. raft: supervised steps on the
-    best. ppo, grpo, rloo: answers of their own, sampled from the policy while it changes. spin,
-    dpo, spac: no reward model is fitted; see llm/policy/direct.py for their reference and weights.
+    best. ppo, grpo, rloo: answers of their own, sampled from the policy while it changes. nash_md:
+    as rloo, by a model of preferences between two answers in place of a reward model. spin, dpo,
+    rpo, spac: no reward model is fitted; see llm/policy/direct.py for their reference and weights.
 
     `reference` also says where the rounds start, for r_0 = 0 means pi_0 = pi_ref. A reward from
     demonstrations is log(demo / pi_ref): what SFT has learned already is missing from it, so
@@ -218,20 +234,22 @@ class PolicyConfig(OptimConfig):
     # Of the KL term. sft: rounds start at SFT. base: they start at the base model, and SFT is only
     # what they are held against. previous: start at SFT, then each round's own start.
     reference: str = "sft"
-    loss_type: str = "sigmoid"
+    loss_type: str = "sigmoid"  # of pairs: TRL's names, or ipo_sum; see llm/policy/direct.py
     label_smoothing: float = 0.0
     max_length: int = 1024
     truncated: str = "exclude"  # unfinished completions: exclude, or reject (never chosen)
     pairing: str = "best_worst"  # or bradley_terry: pairs and labels drawn by the scores
     pairs_per_prompt: int = 1  # k best against k worst, matched by rank; or k drawn pairs
-    scores: ScoreSettings = field(default_factory=ScoreSettings)  # ppo, grpo, rloo, drawn pairs
+    # What answers are paid. online_dpo and raft rank by it, so that only its rules matter to them.
+    scores: ScoreSettings = field(default_factory=ScoreSettings)
     ppo: PPOSettings = field(default_factory=PPOSettings)
-    group: GroupSettings = field(default_factory=GroupSettings)  # of grpo and rloo
+    group: GroupSettings = field(default_factory=GroupSettings)  # of grpo, rloo and nash_md
+    nash: NashSettings = field(default_factory=NashSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choice("method", self.method, METHODS)
-        if self.method in ("grpo", "rloo") and self.batch_size % self.group.answers:
+        if self.method in ("grpo", "rloo", "nash_md") and self.batch_size % self.group.answers:
             raise ValueError(
                 f"batch_size {self.batch_size} answers are no whole groups of group.answers "
                 f"{self.group.answers}"
@@ -241,6 +259,7 @@ class PolicyConfig(OptimConfig):
                 f"ppo.rollout_batch {self.ppo.rollout_batch} is no multiple of batch_size "
                 f"{self.batch_size}, the answers of one step"
             )
+        choice("loss_type", self.loss_type, LOSS_TYPES)
         choice("reference", self.reference, ("sft", "base", "previous"))
         choice("truncated", self.truncated, ("exclude", "reject"))
         choice("pairing", self.pairing, ("best_worst", "bradley_terry"))
@@ -276,6 +295,7 @@ class AlignConfig:
     seed: int = 0
     rounds: int = 2
     early_stop: bool = False  # stop when the held-out reward accuracy falls
+    budget_hours: Optional[float] = None  # start no round behind this much sampling and learning
     model: ModelConfig = field(default_factory=ModelConfig)
     demonstrations: DataConfig = field(default_factory=DataConfig)
     preferences: PreferenceConfig = field(default_factory=PreferenceConfig)
@@ -288,6 +308,8 @@ class AlignConfig:
 
     def __post_init__(self) -> None:
         positive(self, "rounds")
+        if self.budget_hours is not None:
+            positive(self, "budget_hours")
         sampled = self.sampling
         if self.policy.method in ON_POLICY and (sampled.temperature == 0 or sampled.top_p < 1):
             raise ValueError(
@@ -295,6 +317,13 @@ class AlignConfig:
                 "sampling.temperature above 0 and top_p 1, not "
                 f"{sampled.temperature} and {sampled.top_p}"
             )
+
+    @property
+    def fits_reward(self) -> bool:
+        """Whether rounds fit a model, of rewards or (nash_md) of preferences: not where the reward
+        is implicit or a rule alone."""
+        method = self.policy.method
+        return method == "nash_md" or (method in SCORED and self.policy.scores.reward_weight > 0)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AlignConfig:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from irl_align.evaluation.bootstrap import Interval
-from irl_align.evaluation.evaluators import HumanAccuracyEvaluator
+from irl_align.evaluation.evaluators import HumanAccuracyEvaluator, preference_metrics
 from irl_align.evaluation.gold import against, gold_agreement, mean_reward
 from irl_align.evaluation.hidden_reward import load_hidden_reward
 from irl_align.llm.config import IMPLICIT, AlignConfig
 from irl_align.llm.generation.samples import PromptSamples, read_samples, write_samples
 from irl_align.llm.jobs import PhaseJob
 from irl_align.llm.policy.artefacts import PolicyRef
+from irl_align.llm.policy.scores import prompt_text
 
 __all__ = ["COMPLETIONS_NAME", "measure", "preference_accuracy"]
 
@@ -69,7 +70,7 @@ def _interval(key: str, interval: Interval) -> dict[str, float]:
 
 
 def _prompt_text(item: PromptSamples) -> str:
-    return "\n\n".join(m["content"] for m in item.prompt)
+    return prompt_text(item.prompt)
 
 
 def _add_hidden_reward(samples: Sequence[PromptSamples], name: str) -> None:
@@ -98,6 +99,10 @@ def _measure_reward(
 ) -> dict[str, float]:
     """The reward model's accuracy on hidden and human pairs, and its view of the new policy."""
     metrics: dict[str, float] = {}
+    if config.policy.method not in IMPLICIT and not config.fits_reward:
+        return metrics  # a rule alone: held-out answers are evaluation.hidden_reward's matter
+    if config.policy.method == "nash_md":
+        return _measure_preference(config, job)
     scorer = _scorer(config, job)
     if hidden and "pairs" in job.inputs:
         source = _pooled([job.inputs["pairs"], job.inputs.get("baseline", job.inputs["pairs"])])
@@ -121,6 +126,31 @@ def _measure_reward(
     del scorer
     gc.collect()
     return metrics
+
+
+def _measure_preference(config: AlignConfig, job: PhaseJob) -> dict[str, float]:
+    """A model of preferences gives no scores: it is held against human pairs alone."""
+    held_out = config.evaluation.preferences
+    if held_out.path is None:
+        return {}
+    from irl_align.llm.data.preferences import load_preferences
+    from irl_align.llm.reward.pairwise import PairwisePreference
+
+    model = PairwisePreference.load(
+        Path(job.inputs["reward"]) / "model",
+        bf16=config.model.bf16,
+        shared_prefix=config.reward.shared_prefix,
+    )
+    pairs, _ = load_preferences(
+        held_out.path,
+        split=held_out.split,
+        limit=held_out.limit,
+        on_bad_rows=held_out.on_bad_rows,  # type: ignore[arg-type]
+    )
+    margins = model.logits(
+        [p.prompt for p in pairs], [p.chosen for p in pairs], [p.rejected for p in pairs]
+    )
+    return preference_metrics(margins, pairs)
 
 
 def _scorer(config: AlignConfig, job: PhaseJob) -> Any:

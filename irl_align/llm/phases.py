@@ -120,6 +120,8 @@ def _reward(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
     join_for(config.reward)
     demonstrations, preferences = load_training_data(config)
     previous = job.inputs.get("reward")
+    if config.policy.method == "nash_md":
+        return _preferences(config, job, scratch, demonstrations, preferences)
     names = [job.inputs["samples"], *job.extra.get("earlier_samples", [])]
     return fit_reward_phase(
         Path(previous) if previous else None,
@@ -137,6 +139,49 @@ def _reward(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
     )
 
 
+def _preferences(
+    config: AlignConfig,
+    job: PhaseJob,
+    scratch: Path,
+    demonstrations: list[Demonstration],
+    preferences: list[Preference],
+) -> dict[str, float]:
+    """The model of human preferences, which knows nothing of rounds: fitted in the first, and the
+    same in all."""
+    import shutil
+
+    from irl_align.llm.reward.pairwise import as_ordered_pairs, mark_pairwise
+    from irl_align.llm.reward.phase import fit_reward_phase
+
+    folder = Path(job.out) / "model"
+    previous = job.inputs.get("reward")
+    if previous is not None:
+        if world().is_main:
+            shutil.copytree(previous, folder)
+        barrier()
+        return {}
+    metrics = fit_reward_phase(
+        None,
+        PolicyRef.at(Path(job.inputs["body"])).model,
+        demonstrations,
+        [],
+        as_ordered_pairs(preferences),
+        Path(job.out),
+        # Demonstrations are compared with nothing, and what s says of one answer means nothing.
+        replace(
+            config.reward, gamma_demo=0.0, objective="pairwise_logistic", beta=1.0, centre=False
+        ),
+        config.model,
+        seed=job.seed,
+        scratch=scratch,
+        round_number=job.round,
+    )
+    if world().is_main:
+        mark_pairwise(folder)
+    barrier()
+    return metrics
+
+
 def _policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
     join_for(config.policy)
     method = config.policy.method
@@ -149,14 +194,11 @@ def _policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
 
 def _online_dpo(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
     from irl_align.llm.policy.pairs import best_against_worst, bradley_terry_pairs
-    from irl_align.llm.policy.scores import normalisation
 
     samples = read_samples(Path(job.inputs["samples"]) / SAMPLES_NAME)
-    reward = Path(job.inputs["reward"])
-    score_samples(samples, reward, config)
+    scale, scored = score_samples(samples, _reward_folder(job), config)
     wanted = config.policy.pairs_per_prompt
     if config.policy.pairing == "bradley_terry":
-        _, scale = normalisation(reward / "model", config.policy.scores)
         for completion in (c for s in samples for c in s.completions):
             completion.scores["paid"] = completion.scores["reward"] / scale
         pairs, dropped = bradley_terry_pairs(samples, job.seed, pairs_per_prompt=wanted, key="paid")
@@ -165,7 +207,7 @@ def _online_dpo(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, 
             samples, truncated=config.policy.truncated, pairs_per_prompt=wanted
         )
     margins = [p.margin for p in pairs]
-    metrics = _fit_pairs(config, job, scratch, pairs, dropped)
+    metrics = _fit_pairs(config, job, scratch, pairs, dropped) | scored
     return metrics | {"policy/margin": sum(margins) / max(len(margins), 1)}
 
 
@@ -175,7 +217,8 @@ def _direct(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, floa
     samples = read_samples(Path(job.inputs["samples"]) / SAMPLES_NAME)
     demonstrations, preferences = load_training_data(config)
     pairs, dropped = direct_pairs(config, demonstrations, preferences, samples, job.seed)
-    return _fit_pairs(config, job, scratch, pairs, dropped)
+    anchors = demonstrations if config.policy.method == "rpo" else []
+    return _fit_pairs(config, job, scratch, pairs, dropped, anchors)
 
 
 def _fit_pairs(
@@ -184,16 +227,30 @@ def _fit_pairs(
     scratch: Path,
     pairs: Sequence[PolicyPair],
     dropped: Counter[str],
+    anchors: Sequence[Demonstration] = (),
 ) -> dict[str, float]:
-    """DPO's loss on `pairs`, which are left in pairs.jsonl."""
+    """DPO's loss on `pairs`, which are left in pairs.jsonl, and with `anchors` their likelihood."""
     from irl_align.core.errors import UserError
     from irl_align.llm.models import load_tokenizer
+    from irl_align.llm.policy.kl import answer_tokens
     from irl_align.llm.policy.online_dpo import fit_dpo, split_over_long
 
     out = Path(job.out)
     policy = PolicyRef.at(Path(job.inputs["policy"]))
     tokenizer = load_tokenizer(policy.model, config.model)
     pairs, dropped["over_max_length"] = split_over_long(pairs, tokenizer, config.policy.max_length)
+    whole = [
+        d
+        for d in anchors
+        if len(answer_tokens(tokenizer, d.prompt, d.response)[0]) <= config.policy.max_length
+    ]
+    if anchors:
+        dropped["demonstrations_over_max_length"] = len(anchors) - len(whole)
+        if not whole:
+            raise UserError(
+                f"all demonstrations are over policy.max_length={config.policy.max_length} tokens; "
+                "raise it"
+            )
     if world().is_main:
         rows = "".join(to_json(p.__dict__, indent=None) + "\n" for p in pairs)
         atomic_write_text(out / "pairs.jsonl", rows)
@@ -213,6 +270,8 @@ def _fit_pairs(
         seed=job.seed,
         scratch=scratch,
         save_dtype=config.sampling.dtype,
+        anchors=whole,
+        weights=(config.reward.alpha_pref, config.reward.gamma_demo),
     )
     return metrics | {f"policy/dropped_{k}": float(v) for k, v in dropped.items()}
 
@@ -221,8 +280,8 @@ def _raft(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]
     from irl_align.llm.policy.raft import fit_raft
 
     samples = read_samples(Path(job.inputs["samples"]) / SAMPLES_NAME)
-    score_samples(samples, Path(job.inputs["reward"]), config)
-    return fit_raft(
+    _, scored = score_samples(samples, _reward_folder(job), config)
+    metrics = fit_raft(
         PolicyRef.at(Path(job.inputs["policy"])),
         PolicyRef.at(Path(job.inputs["initial"])),
         samples,
@@ -231,18 +290,25 @@ def _raft(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]
         seed=job.seed,
         scratch=scratch,
     )
+    return metrics | scored
+
+
+def _reward_folder(job: PhaseJob) -> Path:
+    """Of the round's reward model; where a rule alone pays there may be none, and nobody looks."""
+    return Path(job.inputs.get("reward", job.out))
 
 
 def _on_policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
     from irl_align.llm.generate import training_prompts
     from irl_align.llm.policy.group import fit_group
+    from irl_align.llm.policy.nash import fit_nash
     from irl_align.llm.ppo.phase import fit_ppo
 
-    fit = fit_ppo if config.policy.method == "ppo" else fit_group
+    fit = {"ppo": fit_ppo, "nash_md": fit_nash}.get(config.policy.method, fit_group)
     return fit(
         PolicyRef.at(Path(job.inputs["policy"])),
         PolicyRef.at(Path(job.inputs["initial"])),
-        Path(job.inputs["reward"]),
+        _reward_folder(job),
         training_prompts(config, job.round),
         Path(job.out),
         load_training_data(config)[0][0],
@@ -252,13 +318,16 @@ def _on_policy(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, f
     )
 
 
-def score_samples(samples: list[PromptSamples], reward: Path, config: AlignConfig) -> None:
-    """Set `completion.scores["reward"]` everywhere, the work shared out over the processes."""
-    from irl_align.llm.reward.scorer import RewardScorer
+def score_samples(
+    samples: list[PromptSamples], reward: Path, config: AlignConfig
+) -> tuple[float, dict[str, float]]:
+    """Set `completion.scores["reward"]` everywhere, the work shared out over the processes.
 
-    scorer = RewardScorer.load(
-        reward / "model", bf16=config.model.bf16, shared_prefix=config.reward.shared_prefix
-    )
+    Returns the scores' scale (that of demonstrations, or 1) and what a rule says of them.
+    """
+    from irl_align.llm.policy.scores import load_scorer, rule_metrics
+
+    scorer, _, scale = load_scorer(reward, config)
     place = world()
     mine = range(place.rank, len(samples), place.size)
     cells = [(i, k) for i in mine for k in range(len(samples[i].completions))]
@@ -271,6 +340,7 @@ def score_samples(samples: list[PromptSamples], reward: Path, config: AlignConfi
     for part in all_gather_objects(list(zip(cells, scores, strict=True))):
         for (i, k), score in part:
             samples[i].completions[k].scores["reward"] = score
+    return scale, rule_metrics(scorer)
 
 
 def _measure(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from irl_align.core.errors import UserError
-from irl_align.llm.config import IMPLICIT, AlignConfig
+from irl_align.core.files import sha256_file
+from irl_align.llm.config import DIVERGENCES, IMPLICIT, SCORED, AlignConfig
 from irl_align.llm.data.demonstrations import load_demonstrations
 from irl_align.llm.data.preferences import load_preferences
 from irl_align.llm.data.prompts import load_prompts
@@ -16,6 +17,7 @@ from irl_align.llm.data.schema import Message
 from irl_align.llm.distributed import world
 from irl_align.llm.generation.client import resolve_backend
 from irl_align.llm.models import PACKAGE_PREFIX, load_tokenizer
+from irl_align.llm.policy.scores import RULE_KEY, prompt_text
 
 __all__ = ["check_policy", "preflight"]
 
@@ -69,6 +71,14 @@ def preflight(
         raise UserError("reward.gamma_demo=0 needs preferences.path: nothing else to learn from")
     if "policy" in training:
         check_policy(config, human_pairs="preferences" in reports)
+        if config.policy.scores.rules.answers is not None:
+            answered = [
+                prompt
+                for path, prompts in trained
+                if path != config.preferences.path
+                for prompt in prompts
+            ]
+            reports["rule_answers"] = _check_rule(config.policy.scores.rules.answers, answered)
     _check_apart(trained, held_out)
     if config.evaluation.hidden_reward is not None:
         from irl_align.evaluation.hidden_reward import load_hidden_reward
@@ -83,17 +93,40 @@ def preflight(
 def check_policy(config: AlignConfig, *, human_pairs: bool) -> None:
     """What `policy.method` needs of the rest of the configuration. UserError where it lacks it."""
     policy, method = config.policy, config.policy.method
-    if method in ("dpo", "spac") and (not human_pairs or config.reward.alpha_pref == 0):
+    if method in ("dpo", "rpo", "spac") and (not human_pairs or config.reward.alpha_pref == 0):
         raise UserError(
             f"policy.method={method} learns from human pairs: set preferences.path (and "
             "reward.alpha_pref above 0), or take policy.method=spin, which makes pairs of the "
             "demonstrations alone"
+        )
+    if method == "rpo" and config.reward.gamma_demo == 0:
+        raise UserError(
+            "policy.method=rpo is DPO with the demonstrations' likelihood beside it: give "
+            "reward.gamma_demo a value above 0, or take policy.method=dpo"
+        )
+    if method == "rpo" and policy.loss_type == "ipo_sum":
+        raise UserError(
+            "policy.method=rpo has no ipo_sum beside the likelihood; take policy.loss_type=ipo or "
+            "sigmoid"
+        )
+    if method == "nash_md" and (not human_pairs or config.reward.alpha_pref == 0):
+        raise UserError(
+            "policy.method=nash_md learns from comparisons of two answers: set preferences.path "
+            "(and reward.alpha_pref above 0)"
+        )
+    if method == "nash_md" and config.early_stop:
+        raise UserError(
+            "early_stop=true looks at a reward model's accuracy, and policy.method=nash_md fits a "
+            "model of preferences; set it to false"
         )
     if method in IMPLICIT and config.early_stop:
         raise UserError(
             f"early_stop=true looks at a reward model's accuracy, and policy.method={method} fits "
             "none; set it to false"
         )
+    _check_pay(config)
+    if config.reward.objective in DIVERGENCES and method in SCORED:
+        _check_divergence(config)
     if method != "ppo":
         return
     backend = resolve_backend(config.sampling).backend
@@ -112,6 +145,57 @@ def check_policy(config: AlignConfig, *, human_pairs: bool) -> None:
             "policy.gradient_checkpointing computes layers again while another adapter may be in "
             "use; set it to false, or policy.ppo.shared_base=false"
         )
+
+
+def _check_divergence(config: AlignConfig) -> None:
+    """A reward that says where to go from pi_t, and is 0 when the policy has come there."""
+    objective = config.reward.objective
+    if config.policy.reference != "previous":
+        raise UserError(
+            f"reward.objective={objective} tells pi_t from the demonstrations and forgets how pi_t "
+            "came to be; with a fixed reference the next round would undo it: set "
+            "policy.reference=previous"
+        )
+    if config.policy.scores.normalise and config.policy.method in ("ppo", "grpo", "rloo"):
+        raise UserError(
+            f"reward.objective={objective} has a zero and a scale of its own, which "
+            "policy.scores.normalise takes away; set it to false (and policy.beta to reward.beta "
+            "for a whole step)"
+        )
+
+
+def _check_pay(config: AlignConfig) -> None:
+    scores, method = config.policy.scores, config.policy.method
+    if scores.rules.answers is not None and method not in SCORED:
+        raise UserError(
+            f"policy.method={method} is paid for nothing, so policy.scores.rules has no say; set "
+            f"its answers to null, or take one of {', '.join(SCORED)}"
+        )
+    if method not in SCORED or config.fits_reward:
+        return
+    for key, wanted in (
+        ("early_stop", config.early_stop),
+        ("evaluation.preferences.path", config.evaluation.preferences.path),
+    ):
+        if wanted:
+            raise UserError(
+                f"{key} looks at a reward model, and policy.scores.reward_weight=0 fits none; "
+                "leave it out, or give the reward model a weight"
+            )
+
+
+def _check_rule(path: str, prompts: Sequence[tuple[Message, ...]]) -> DataReport:
+    """Every prompt that the policy learns on has a right answer in the file."""
+    from irl_align.evaluation.answer_keys import load_rule
+
+    rule = load_rule(path, RULE_KEY)
+    unknown = [text for text in map(prompt_text, prompts) if not rule.knows(text)]
+    if unknown:
+        raise UserError(
+            f"{RULE_KEY}={path} has no answer to {len(unknown)} of {len(prompts)} prompts (first: "
+            f"{unknown[0][:80]!r}); add their rows, or take the prompts out"
+        )
+    return DataReport(path, "prompts", len(rule), len(rule), sha256=sha256_file(Path(path)))
 
 
 Prompts = Sequence[tuple[str, list[tuple[Message, ...]]]]

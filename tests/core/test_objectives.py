@@ -8,11 +8,13 @@ import torch
 from irl_align.core.objectives import (
     OBJECTIVES,
     bradley_terry,
+    chi_square,
     contrast,
     demonstration_loss,
     pair_metrics,
     pairwise_logistic,
     residual_logistic,
+    reverse_kl,
 )
 
 DEMO = torch.tensor([1.0, 2.0, -1.0])
@@ -29,6 +31,10 @@ def test_values_by_hand():
     assert pairwise_logistic(DEMO, SAMPLE, beta=0.5).item() == pytest.approx(expected)
     expected = (log_loss(1.0) + log_loss(0.0) + log_loss(-4.0)) / 3
     assert bradley_terry(DEMO, SAMPLE).item() == pytest.approx(expected)
+    sums = log_loss(2.0) + log_loss(4.0) + log_loss(-2.0), sum(map(log_loss, (0.0, -4.0, -6.0)))
+    assert reverse_kl(DEMO, SAMPLE, beta=0.5).item() == pytest.approx(sum(sums) / 3)
+    expected = 5 / 3 - 2 / 3 + (1 + 4 + 1 + 0 + 4 + 9) / 3 / 2
+    assert chi_square(DEMO, SAMPLE, beta=0.5).item() == pytest.approx(expected)
     previous = torch.tensor([0.5, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
     expected = (log_loss(0.25) + log_loss(0.5) + log_loss(-2.0)) / 3
     found = residual_logistic(DEMO, SAMPLE, *previous, beta=2.0)
@@ -41,7 +47,7 @@ def test_at_the_previous_reward_the_residual_loss_is_log_two():
 
 def test_weights_and_reduction():
     weights = torch.tensor([1.0, 3.0, 0.0])
-    for loss in (contrast, pairwise_logistic, bradley_terry):
+    for loss in (contrast, pairwise_logistic, bradley_terry, reverse_kl, chi_square):
         each = loss(DEMO, SAMPLE, reduction="none")
         assert each.shape == (3,)
         found = loss(DEMO, SAMPLE, weights=weights)
@@ -86,7 +92,14 @@ def test_dispatch_by_name():
     assert demonstration_loss(
         "residual_logistic", DEMO, SAMPLE, SAMPLE, DEMO, weights=weights
     ) == residual_logistic(DEMO, SAMPLE, SAMPLE, DEMO, weights=weights)
-    assert set(OBJECTIVES) == {"contrast", "pairwise_logistic", "residual_logistic"}
+    judged_alone = {"reverse_kl", "chi_square"}
+    assert set(OBJECTIVES) == {
+        "contrast", "pairwise_logistic", "residual_logistic", *judged_alone
+    }  # fmt: skip
+    for name in judged_alone:
+        assert demonstration_loss(name, DEMO, SAMPLE, beta=0.5) == OBJECTIVES[name](
+            DEMO, SAMPLE, 0.5
+        )
 
 
 def test_misuse():

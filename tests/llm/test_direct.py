@@ -1,4 +1,4 @@
-"""SPIN, DPO and SPAC as pairs; their implicit rewards in whole rounds."""
+"""SPIN, DPO, RPO and SPAC as pairs; their implicit rewards in whole rounds."""
 
 from __future__ import annotations
 
@@ -65,11 +65,13 @@ def test_methods_take_the_pairs_they_are_named_for():
     human = [Preference("h", PROMPT, "yes", "no")]
     samples = [PromptSamples("a", PROMPT, completions("bad"))]
     found = {}
-    for method in ("spin", "dpo", "spac"):
+    for method in ("spin", "dpo", "rpo", "spac"):
         config.policy.method = method
         pairs, _ = direct_pairs(config, demos, human, samples, seed=0)
         found[method] = sorted(p.chosen for p in pairs)
-    assert found == {"spin": ["good"], "dpo": ["yes"], "spac": ["good", "yes"]}
+    assert found == {
+        "spin": ["good"], "dpo": ["yes"], "rpo": ["yes"], "spac": ["good", "yes"]
+    }  # fmt: skip
     config.policy.method = "spin"
     with pytest.raises(UserError, match="max_new_tokens"):
         direct_pairs(config, demos, human, [PromptSamples("a", PROMPT, [])], seed=0)
@@ -88,6 +90,7 @@ sampling:
 policy:
   method: {method}
   reference: {reference}
+  epochs: {epochs}
   learning_rate: 5.0e-3
   warmup_ratio: 0.0
   batch_size: 8
@@ -116,6 +119,7 @@ def run(home, model, method: str, reference: str, rounds: int = 1):
             method=method,
             reference=reference,
             rounds=rounds,
+            epochs=6 if method == "rpo" else 1,
             preferences="null" if method == "spin" else preferences,
         )
     )
@@ -132,7 +136,7 @@ def test_spins_loss_starts_at_log_2_in_every_round(tmp_path, trained_folder):
         assert not (folder / f"rounds/{number:04d}/reward/model").exists()
 
 
-@pytest.mark.parametrize("method", ["dpo", "spac"])
+@pytest.mark.parametrize("method", ["dpo", "rpo", "spac"])
 def test_the_implicit_reward_is_measured_on_held_out_human_pairs(tmp_path, trained_folder, method):
     folder, held = run(tmp_path, trained_folder, method, "base")
     found = json.loads((folder / "rounds/0000/metrics.json").read_text())
@@ -147,6 +151,9 @@ def test_the_implicit_reward_is_measured_on_held_out_human_pairs(tmp_path, train
     )
     assert found["eval/preference_accuracy"] == pytest.approx(float((margins > 0).float().mean()))
     assert found["eval/preference_accuracy"] > 0.9, "chosen answers begin with good"
+    assert ("policy/nll" in found) == (method == "rpo")
+    if method == "rpo":
+        assert found["policy/nll"] < found["policy/first_nll"] - 0.1
 
 
 def test_dpo_without_human_pairs_is_refused_before_anything_runs(tmp_path, trained_folder):

@@ -66,6 +66,15 @@ def test_a_held_out_prompt_that_training_sees_is_refused(config, files, trained,
         ({"policy.method": "spac", "preferences.path": None}, r"policy\.method=spin"),
         ({"policy.method": "dpo", "reward.alpha_pref": 0.0}, "alpha_pref above 0"),
         ({"policy.method": "spin", "early_stop": True}, "early_stop"),
+        ({"reward.objective": "reverse_kl"}, r"policy\.reference=previous"),
+        (
+            {
+                "reward.objective": "chi_square",
+                "policy.method": "rloo",
+                "policy.reference": "previous",
+            },
+            r"policy\.scores\.normalise",
+        ),
         (
             {
                 "policy.method": "ppo",
@@ -96,7 +105,9 @@ def test_what_a_policy_method_lacks_is_said_before_anything_runs(config, changes
         preflight(config)
 
 
-@pytest.mark.parametrize("method", ["online_dpo", "ppo", "grpo", "rloo", "raft", "spin", "dpo"])
+@pytest.mark.parametrize(
+    "method", ["online_dpo", "ppo", "grpo", "rloo", "raft", "spin", "dpo", "rpo", "nash_md"]
+)
 def test_methods_that_lack_nothing_pass(config, method):
     config.policy.method = method
     preflight(config)

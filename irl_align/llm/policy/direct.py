@@ -1,14 +1,16 @@
-"""Objectives without a reward model: SPIN, DPO and SPAC, as pairs for one trainer.
+"""Objectives without a reward model: SPIN, DPO, IPO, RPO and SPAC, as pairs for one trainer.
 
     loss = gamma E_{demo, y' ~ pi_t} l(D(demo) - D(y')) + alpha E_pref l(D(chosen) - D(rejected))
 
-with D = beta log pi / pi_ref and l = -log sigmoid (or what `policy.loss_type` says; ipo is IPO).
+with D = beta log pi / pi_ref and l = -log sigmoid, or what `policy.loss_type` says: `ipo` is IPO
+per token, `ipo_sum` IPO on whole answers (see `dpo_trainers`).
 
 | method | gamma | alpha | reference | |
 |---|---|---|---|---|
 | spin | 1 | 0 | previous | Chen et al. 2024; the loss starts at log 2 |
 | spin, one round | 1 | 0 | sft, base | DPO on synthetic pairs |
 | dpo | 0 | 1 | sft, base | Rafailov et al. 2023; human pairs only |
+| rpo | `reward.gamma_demo` | `reward.alpha_pref` | sft, base | gamma weighs demonstrations' NLL |
 | spac | 1 | `reward.alpha_pref` | previous | SPAC as the thesis has it: human pairs beside |
 
 The reward is implicit: beta log pi / pi_ref of the policy that comes out.
@@ -86,7 +88,7 @@ def direct_pairs(
     human = [PolicyPair(p.id, p.prompt, p.chosen, p.rejected, 0.0) for p in preferences]
     own: list[PolicyPair] = []
     dropped: Counter[str] = Counter()
-    if method != "dpo":
+    if method not in ("dpo", "rpo"):
         limit = config.reward.samples_per_demonstration
         own, dropped = self_play_pairs(demonstrations, {s.id: s for s in samples}, limit=limit)
         if not own:

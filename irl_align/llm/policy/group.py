@@ -31,13 +31,15 @@ from irl_align.llm.models import (
     lora_config,
 )
 from irl_align.llm.policy.artefacts import PolicyRef, continue_adapter, save_policy
-from irl_align.llm.policy.scores import normalisation, paid
+from irl_align.llm.policy.scores import load_scorer, paid, rule_metrics
 from irl_align.llm.training import run_training, training_arguments
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from irl_align.llm.config import AlignConfig
 
-__all__ = ["fit_group", "make_group_trainer"]
+__all__ = ["finish_group", "fit_group", "make_group_trainer", "short_prompts"]
 
 # (prompts, completions as text, finished) -> what each is paid
 Pay = Callable[[Sequence[Any], Sequence[str], Sequence[bool]], Sequence[float]]
@@ -53,8 +55,8 @@ def make_group_trainer(
     seed: int,
     scratch: Path,
 ) -> Any:
-    """A GRPOTrainer or RLOOTrainer (`policy.method`) whose policy is pi_t and whose reference is
-    the one that `policy.reference` names. `prompts`: messages or texts."""
+    """A GRPOTrainer, or (`policy.method` rloo and nash_md) an RLOOTrainer, whose policy is pi_t and
+    whose reference is the one that `policy.reference` names. `prompts`: messages or texts."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
@@ -129,13 +131,7 @@ def fit_group(
     Answers are sampled by Hugging Face generate on the trained model. Prompts over
     `sampling.max_prompt_tokens` are left out and counted.
     """
-    from irl_align.llm.reward.scorer import RewardScorer
-
-    folder = reward / "model"
-    centre, scale = normalisation(folder, config.policy.scores)
-    scorer = RewardScorer.load(
-        folder, bf16=config.model.bf16, shared_prefix=config.reward.shared_prefix
-    )
+    scorer, centre, scale = load_scorer(reward, config)
     raw: list[float] = []
 
     def pay(
@@ -146,6 +142,21 @@ def fit_group(
         settings = config.policy.scores
         return [paid(s, f, settings, centre, scale) for s, f in zip(scores, finished, strict=True)]
 
+    rows, _ = short_prompts(policy, prompts, config)
+    trainer = make_group_trainer(policy, initial, rows, pay, config, seed=seed, scratch=scratch)
+    metrics = finish_group(trainer, policy, initial, out, probe, config, seed=seed)
+    metrics |= rule_metrics(scorer)
+    return metrics | {
+        "policy/over_long_prompts": float(len(prompts) - len(rows)),
+        "policy/reward_score": sum(raw) / max(len(raw), 1),  # of this process's answers, raw
+    }
+
+
+def short_prompts(
+    policy: PolicyRef, prompts: Sequence[Prompt], config: AlignConfig
+) -> tuple[list[list[dict[str, Any]]], PreTrainedTokenizerBase]:
+    """(messages of the prompts within `sampling.max_prompt_tokens`, the policy's tokenizer).
+    UserError when none is."""
     tokenizer = load_tokenizer(policy.model, config.model)
     limit = config.sampling.max_prompt_tokens
     rows = [
@@ -155,8 +166,22 @@ def fit_group(
     ]
     if not rows:
         raise UserError(f"every prompt is over sampling.max_prompt_tokens={limit}; raise it")
-    trainer = make_group_trainer(policy, initial, rows, pay, config, seed=seed, scratch=scratch)
-    metrics = run_training(trainer, "policy", out, description=config.policy.method.upper())
+    return rows, tokenizer
+
+
+def finish_group(
+    trainer: Any,
+    policy: PolicyRef,
+    initial: PolicyRef,
+    out: Path,
+    probe: Demonstration,
+    config: AlignConfig,
+    *,
+    seed: int,
+) -> dict[str, float]:
+    """Run the trainer of :func:`make_group_trainer` and save its policy; `policy/*` metrics."""
+    name = config.policy.method.replace("_", "-").upper()
+    metrics = run_training(trainer, "policy", out, description=name)
     reference = policy if config.policy.reference == "previous" else initial
     start = reference if config.policy.lora is not None else policy
     save_policy(
@@ -177,7 +202,4 @@ def fit_group(
         found = [row[theirs] for row in trainer.state.log_history if theirs in row]
         if found:
             metrics[f"policy/first_{ours}"], metrics[f"policy/{ours}"] = found[0], found[-1]
-    return metrics | {
-        "policy/over_long_prompts": float(len(prompts) - len(rows)),
-        "policy/reward_score": sum(raw) / max(len(raw), 1),  # of this process's answers, raw
-    }
+    return metrics

@@ -2,6 +2,9 @@
 
 loss = -log sigmoid(beta [log pi/pi_ref (chosen) - log pi/pi_ref (rejected)])
 
+or what `policy.loss_type` says, and with policy.method=rpo the demonstrations' likelihood beside it
+(see `dpo_trainers`).
+
 The reference is pi_0 in every round (`reference="sft"` or "base") or the policy at the start of the
 round ("previous", mirror descent). With LoRA, TRL copies an adapter that it is handed into the
 reference, which would silently make it "previous"; so pi_0 goes in bare, TRL adds a fresh adapter
@@ -10,6 +13,7 @@ reference, which would silently make it "previous"; so pi_0 goes in bare, TRL ad
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +30,7 @@ from irl_align.llm.models import (
 )
 from irl_align.llm.policy.artefacts import PolicyRef, continue_adapter, save_policy
 from irl_align.llm.policy.fused_head import completions_only
+from irl_align.llm.policy.kl import answer_tokens
 from irl_align.llm.policy.pairs import PolicyPair
 from irl_align.llm.training import (
     run_training,
@@ -73,12 +78,25 @@ def make_dpo_trainer(
     *,
     seed: int,
     scratch: Path,
+    anchors: Sequence[Demonstration] = (),
+    weights: tuple[float, float] = (1.0, 1.0),
 ) -> Any:
-    """A DPOTrainer whose policy is pi_t and whose reference is the one that `config` names."""
+    """A DPOTrainer whose policy is pi_t and whose reference is the one that `config` names.
+
+    With `anchors` the loss is alpha DPO + gamma NLL, `weights` = (alpha, gamma).
+    """
     import torch
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
+    from irl_align.llm.policy.dpo_trainers import (
+        ANCHOR,
+        AnchoredDPOTrainer,
+        SummedIPOTrainer,
+        collate_anchors,
+    )
+
+    summed = config.loss_type == "ipo_sum"
     arguments = training_arguments(
         config,
         model_config,
@@ -86,7 +104,7 @@ def make_dpo_trainer(
         scratch=scratch,
         kind=DPOConfig,
         beta=config.beta,
-        loss_type=[config.loss_type],
+        loss_type=["ipo" if summed else config.loss_type],
         label_smoothing=config.label_smoothing,
         max_length=None,  # TRL would cut in silence; `split_over_long` has left the long out
     )
@@ -99,26 +117,53 @@ def make_dpo_trainer(
         epochs=config.epochs,
         length=lambda p: max(len(p.chosen), len(p.rejected)),
     )
+    rows = _rows(ordered)
+    trainer_class: Any = SummedIPOTrainer if summed else DPOTrainer
+    if anchors:
+        trainer_class = AnchoredDPOTrainer
+        for row, anchor in zip(rows, _cycled(anchors, len(rows), seed), strict=True):
+            ids, first = answer_tokens(tokenizer, anchor.prompt, anchor.response)
+            row[ANCHOR] = {"ids": ids, "start": first}
     common: dict[str, Any] = {
         "args": arguments,
-        "train_dataset": Dataset.from_list(_rows(ordered)),
+        "train_dataset": Dataset.from_list(rows),
         "processing_class": tokenizer,
     }
+
+    def finished(trainer: Any) -> Any:
+        if anchors:
+            trainer.alpha, trainer.gamma = weights
+            trainer.data_collator = collate_anchors(
+                trainer.data_collator, int(tokenizer.pad_token_id)
+            )
+        return trainer
+
     if config.lora is None:
         reference = initial if fixed else policy
-        return DPOTrainer(
-            model=load_causal_lm(policy.model, model_config),
-            ref_model=load_causal_lm(reference.model, model_config),
-            **common,
+        return finished(
+            trainer_class(
+                model=load_causal_lm(policy.model, model_config),
+                ref_model=load_causal_lm(reference.model, model_config),
+                **common,
+            )
         )
     start = _start(policy, initial, config)
     model = load_causal_lm(start.model, model_config, dtype=adapter_base_dtype(model_config))
     torch.manual_seed(seed)  # the adapters' start must depend on nothing drawn before
-    trainer = DPOTrainer(
+    trainer = trainer_class(
         model=model, peft_config=lora_config(config.lora, model, "CAUSAL_LM"), **common
     )
     continue_adapter(trainer.model, policy, initial, config.reference)
-    return trainer
+    return finished(trainer)
+
+
+def _cycled(anchors: Sequence[Demonstration], count: int, seed: int) -> list[Demonstration]:
+    """`count` of them, each as often as the others, in an order drawn by `seed`."""
+    generator = random.Random(seed)
+    found: list[Demonstration] = []
+    while len(found) < count:
+        found += generator.sample(list(anchors), len(anchors))
+    return found[:count]
 
 
 def _start(policy: PolicyRef, initial: PolicyRef, config: PolicyConfig) -> PolicyRef:
@@ -138,11 +183,14 @@ def fit_dpo(
     seed: int,
     scratch: Path,
     save_dtype: str = "bfloat16",
+    anchors: Sequence[Demonstration] = (),
+    weights: tuple[float, float] = (1.0, 1.0),
 ) -> dict[str, float]:
     """Improve `policy` on `pairs` and save pi_{t+1} into `out`; returns `policy/*` metrics."""
     trainer = make_dpo_trainer(
-        policy, initial, pairs, config, model_config, seed=seed, scratch=scratch
-    )
+        policy, initial, pairs, config, model_config, seed=seed, scratch=scratch, anchors=anchors,
+        weights=weights,
+    )  # fmt: skip
     with completions_only(trainer.args.device):
         metrics = run_training(trainer, "policy", out, description=config.method.replace("_", " "))
     start = _start(policy, initial, config)
@@ -155,6 +203,9 @@ def fit_dpo(
         dtype=save_dtype,
     )
     metrics["policy/pairs"] = float(len(pairs))
+    unlikely = [row["nll"] for row in trainer.state.log_history if "nll" in row]
+    if unlikely:
+        metrics["policy/first_nll"], metrics["policy/nll"] = unlikely[0], unlikely[-1]
     accuracies = [
         row["rewards/accuracies"]
         for row in trainer.state.log_history

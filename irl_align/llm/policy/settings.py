@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
 from irl_align.core.checks import choice, not_negative, positive
 
-__all__ = ["GroupSettings", "PPOSettings", "ScoreSettings"]
+__all__ = ["GroupSettings", "NashSettings", "PPOSettings", "RuleSettings", "ScoreSettings"]
+
+
+@dataclass
+class RuleSettings:
+    """A rule beside the reward model or in its place: the form that was asked for, and the right
+    answer; 3, -0.5, -1 or -3. See `irl_align.evaluation.rules`."""
+
+    answers: Optional[str] = None  # JSON lines with prompt and answer; null: no rule
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive(self, "weight")
 
 
 @dataclass
 class ScoreSettings:
     """How scores become pay.
+
+    pay = `reward_weight` x score + `rules.weight` x rule. With `reward_weight` 0 no reward model is
+    fitted, and the rule alone pays.
 
     With `normalise` a score is (r - centre) / scale of the reward model's record, so that
     demonstrations have mean 0 and variance 1, and one beta serves every reward model. An answer
@@ -23,8 +38,15 @@ class ScoreSettings:
     normalise: bool = True
     missing_eos_penalty: float = 1.0
     missing_eos_score: Optional[float] = None
+    reward_weight: float = 1.0
+    rules: RuleSettings = field(default_factory=RuleSettings)
 
     def __post_init__(self) -> None:
+        not_negative(self, "reward_weight")
+        if self.reward_weight == 0 and self.rules.answers is None:
+            raise ValueError(
+                "reward_weight is 0 and rules.answers is not set: nothing is left to pay for"
+            )
         if self.missing_eos_penalty < 0:
             raise ValueError(
                 f"missing_eos_penalty is {self.missing_eos_penalty}; it must be 0 or more"
@@ -71,8 +93,8 @@ class PPOSettings:
 
 @dataclass
 class GroupSettings:
-    """GRPO and RLOO. `policy.batch_size` counts answers of one step, `policy.epochs` passes over
-    the round's prompts, `policy.beta` is the KL coefficient."""
+    """GRPO, RLOO and Nash-MD. `policy.batch_size` counts answers of one step, `policy.epochs`
+    passes over the round's prompts, `policy.beta` is the KL coefficient."""
 
     answers: int = 8  # G, to each prompt
     iterations: int = 1  # steps on the same answers
@@ -86,3 +108,15 @@ class GroupSettings:
         choice("loss_type", self.loss_type, ("grpo", "bnpo", "dapo", "dr_grpo"))
         if self.answers < 2:
             raise ValueError(f"answers is {self.answers}; a group needs 2 or more")
+
+
+@dataclass
+class NashSettings:
+    """Nash-MD, whose opponent is the mixture pi^(1-m) pi_ref^m; see `llm/policy/nash.py`."""
+
+    mixture: float = 0.5  # m at the start of a round
+    anneal: bool = True  # to 0 at its end; false: the policy answers to the mixture, not to itself
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mixture <= 1:
+            raise ValueError(f"mixture is {self.mixture}; it must be in [0, 1]")

@@ -36,8 +36,8 @@ __all__ = ["PPOModels", "build_models"]
 class PPOModels:
     """Attributes:
     models: policy, value model and reference.
-    scorer: the reward model; `centre`, `scale`: of its scores of demonstrations.
-    count: bodies in memory: 4, 2 (the reward model apart) or 1.
+    scorer: the reward model, if any; `centre`, `scale`: of its scores of demonstrations.
+    count: bodies in memory: 4, 2 (the reward model apart) or 1; one less of several without one.
     """
 
     models: ActorCritic
@@ -56,9 +56,10 @@ def build_models(
 ) -> PPOModels:
     """Models on the CPU. With policy.lora and policy.ppo.shared_base all live on the base that the
     policy's adapter belongs to; a reward model that is no adapter of it is loaded beside it, and a
-    line says so. UserError when the policy cannot go on from its folder."""
-    folder = reward / "model"
-    centre, scale = normalisation(folder, config.policy.scores)
+    line says so. Where a rule alone pays, the value model starts at 0 on the policy's own body.
+    UserError when the policy cannot go on from its folder."""
+    folder = reward / "model" if config.fits_reward else None
+    centre, scale = normalisation(folder, config.policy.scores) if folder else (0.0, 1.0)
     if config.policy.lora is None or not config.policy.ppo.shared_base:
         models, scorer, count = _separate(policy, initial, folder, config, centre, scale, seed)
     else:
@@ -79,12 +80,12 @@ def _load_scorer(folder: Path, config: AlignConfig) -> RewardScorer:
 def _separate(
     policy: PolicyRef,
     initial: PolicyRef,
-    folder: Path,
+    folder: Path | None,
     config: AlignConfig,
     centre: float,
     scale: float,
     seed: int,
-) -> tuple[ActorCritic, RewardScorer, int]:
+) -> tuple[ActorCritic, RewardScorer | None, int]:
     reference = _reference(policy, initial, config)
     frozen = load_causal_lm(reference.model, config.model, dtype=adapter_base_dtype(config.model))
     if config.policy.lora is None:
@@ -94,9 +95,10 @@ def _separate(
         trained = add_adapters(base, config.policy.lora, "CAUSAL_LM", seed)
         continue_adapter(trained, policy, initial, config.policy.reference)
     value = load_classifier(
-        folder,
+        folder or policy.model,
         dtype=config.model.train_dtype,
         attn_implementation=config.model.attn_implementation,
+        new_head=folder is None,
     )
     for model in (trained, value):
         if config.policy.gradient_checkpointing:
@@ -110,18 +112,18 @@ def _separate(
         value_shift=centre,
         value_scale=scale,
     )
-    return models, _load_scorer(folder, config), 4
+    return (models, _load_scorer(folder, config), 4) if folder else (models, None, 3)
 
 
 def _shared(
     policy: PolicyRef,
     initial: PolicyRef,
-    folder: Path,
+    folder: Path | None,
     config: AlignConfig,
     centre: float,
     scale: float,
     seed: int,
-) -> tuple[ActorCritic, RewardScorer, int]:
+) -> tuple[ActorCritic, RewardScorer | None, int]:
     settings = config.policy.lora
     assert settings is not None
     reference = _reference(policy, initial, config)
@@ -132,11 +134,11 @@ def _shared(
         for name, weight in base.state_dict().items()
         if name.startswith(prefix)
     }
-    update, score = _reward_update(body, folder, prefix)
+    update, score = _reward_update(body, folder, prefix) if folder else (None, None)
     value_adapter = lora_config(settings, base, "CAUSAL_LM")
     lm = add_adapters(base, settings, "CAUSAL_LM", seed)
     continue_adapter(lm, policy, initial, config.policy.reference)
-    value_head = nn.Linear(score.shape[1], 1)
+    value_head = nn.Linear(int(base.config.hidden_size), 1)
     nn.init.zeros_(value_head.weight)
     nn.init.zeros_(value_head.bias)
     if update is not None and update.down:
@@ -145,9 +147,9 @@ def _shared(
     else:
         torch.manual_seed(seed + 1)
         lm.add_adapter(VALUE, value_adapter)
-    if update is None:
+    if update is None or score is None or folder is None:
         models = SharedModels(lm, value_head, temperature=config.sampling.temperature)
-        return models, _load_scorer(folder, config), 2
+        return (models, _load_scorer(folder, config), 2) if folder else (models, None, 1)
     with torch.no_grad():
         value_head.weight.copy_(score / scale)
         value_head.bias.fill_(-centre / scale)

@@ -14,7 +14,7 @@ from irl_align.core.errors import UserError
 from irl_align.llm.data.schema import Demonstration, Message, Prompt
 from irl_align.llm.models import load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
-from irl_align.llm.policy.scores import paid
+from irl_align.llm.policy.scores import paid, rule_metrics, with_rule
 from irl_align.llm.ppo.building import PPOModels, build_models
 from irl_align.llm.ppo.experience import Rollout
 from irl_align.llm.ppo.rollouts import make_rollouts
@@ -88,24 +88,25 @@ def fit_ppo(
     built.models.to(arguments.device)
     tokenizer = load_tokenizer(policy.model, config.model)
     messages = [p.messages for p in prompts]
+    scorer, centre, scale = with_rule(built.scorer, built.centre, built.scale, scores)
     answers = make_rollouts(built.models, tokenizer, messages, config, scratch, probe)
     try:
         stream = ExperienceStream(
             built.models,
             answers.sample,
-            TextScore(built.scorer, tokenizer, messages),
+            TextScore(scorer, tokenizer, messages),
             settings,
             shape,
             beta=config.policy.beta,
             pad_token_id=int(tokenizer.pad_token_id),
             seed=seed,
             bf16=config.model.bf16,
-            pay=partial(paid, settings=scores, centre=built.centre, scale=built.scale),
+            pay=partial(paid, settings=scores, centre=centre, scale=scale),
         )
         _, metrics = train_ppo(built.models, stream, settings, arguments, out)
     finally:
         answers.close()
-    metrics |= {"policy/models": float(built.count)} | answers.metrics()
+    metrics |= {"policy/models": float(built.count)} | answers.metrics() | rule_metrics(scorer)
     built.release_reward()
     _save(built, policy, initial, reward, tokenizer, out, probe, config, seed)
     return metrics

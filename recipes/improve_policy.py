@@ -46,15 +46,14 @@ def main() -> int:
     inputs = {
         "policy": input_folder("--policy", arguments.policy),
         "initial": input_folder("--initial", arguments.initial),
-        "samples": input_folder("--samples", arguments.samples, SAMPLES_NAME),
     }
-
     if config.fits_reward:
         if arguments.reward is None:
             raise UserError(
                 f"policy.method={config.policy.method} needs --reward, a folder of fit_reward.py"
             )
         inputs["reward"] = input_folder("--reward", arguments.reward, "model")
+    inputs["samples"] = input_folder("--samples", arguments.samples, SAMPLES_NAME)
 
     def work(bench: PhaseBench) -> dict[str, float]:
         return bench.run("policy", inputs)

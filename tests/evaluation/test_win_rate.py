@@ -206,7 +206,9 @@ def test_rules(tmp_path):
     assert "swap agreement" not in text
     rows = [json.loads(r) for r in (tmp_path / "out" / result.items).read_text().splitlines()]
     assert [(r["score_a"], r["score_b"]) for r in rows] == [(11, 5), (1, 2), (4, 4)]
-    with pytest.raises(UserError, match="--rule='nothing': expected vader or module:function"):
+    with pytest.raises(
+        UserError, match="--rule='nothing': expected vader, rules:FILE or module:function"
+    ):
         run_win_rate(WinRateOptions(a, b, rule="nothing", out=tmp_path / "out"))
 
 

@@ -43,7 +43,8 @@ def _write_reward(base: Path, folder: Path) -> None:
     from irl_align.llm.chat import template_hash
     from irl_align.llm.config import LoraSettings
     from irl_align.llm.models import add_adapters, load_tokenizer, save_model
-    from irl_align.llm.reward.scorer import CONFIG_NAME, RewardModelInfo, load_classifier
+    from irl_align.llm.reward.classifier import load_classifier
+    from irl_align.llm.reward.info import CONFIG_NAME, RewardModelInfo
 
     tokenizer = load_tokenizer(base)
     adapted = add_adapters(load_classifier(base, new_head=True), LoraSettings(), "SEQ_CLS", 0)

@@ -23,7 +23,8 @@ from irl_align.evaluation.rewards.trial import grade_items
 from irl_align.llm.data.demonstrations import load_demonstrations
 from irl_align.llm.models import load_tokenizer
 from irl_align.llm.packing import pack
-from irl_align.llm.reward.scorer import RewardScorer, load_classifier
+from irl_align.llm.reward.classifier import load_classifier
+from irl_align.llm.reward.scorer import RewardScorer
 
 __all__ = ["run"]
 

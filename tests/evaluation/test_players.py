@@ -21,7 +21,8 @@ from irl_align.evaluation.win_rate import WinRateOptions, run_win_rate
 from irl_align.llm.config import SamplingConfig
 from irl_align.llm.generation import client, worker
 from irl_align.llm.models import load_tokenizer
-from irl_align.llm.reward.scorer import RewardScorer, load_classifier
+from irl_align.llm.reward.classifier import load_classifier
+from irl_align.llm.reward.scorer import RewardScorer
 
 PLAYER = PlayerOptions(
     backend="hf", dtype="float32", max_new_tokens=12, max_prompt_tokens=480, batch_size=16

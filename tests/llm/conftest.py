@@ -44,7 +44,7 @@ def classifier(model_folder):
     """A reward model with a head that is not zero, float32."""
     import torch
 
-    from irl_align.llm.reward.scorer import load_classifier
+    from irl_align.llm.reward.classifier import load_classifier
 
     model = load_classifier(model_folder, new_head=True)
     generator = torch.Generator().manual_seed(1)

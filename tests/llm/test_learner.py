@@ -13,9 +13,10 @@ from irl_align.core.objectives import bradley_terry
 from irl_align.llm.chat import render, response_tokens
 from irl_align.llm.config import LoraSettings, ModelConfig, RewardConfig
 from irl_align.llm.models import lora_config
+from irl_align.llm.reward.classifier import load_classifier
 from irl_align.llm.reward.learner import batch_loss, fit_reward, group_accuracy, score_groups
 from irl_align.llm.reward.pairs import PairGroup, weigh
-from irl_align.llm.reward.scorer import RewardScorer, load_classifier
+from irl_align.llm.reward.scorer import RewardScorer
 from irl_align.llm.training import training_arguments
 
 OBJECTIVES = ["contrast", "pairwise_logistic", "residual_logistic"]

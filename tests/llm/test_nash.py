@@ -30,10 +30,11 @@ from irl_align.llm.policy.nash import Opponents
 from irl_align.llm.policy.settings import GroupSettings, NashSettings
 from irl_align.llm.preflight import preflight
 from irl_align.llm.quiet import show_progress
+from irl_align.llm.reward.classifier import load_classifier
 from irl_align.llm.reward.learner import fit_reward
 from irl_align.llm.reward.pairs import build_preference_groups
 from irl_align.llm.reward.pairwise import PairwisePreference, as_ordered_pairs
-from irl_align.llm.reward.scorer import RewardScorer, load_classifier
+from irl_align.llm.reward.scorer import RewardScorer
 from irl_align.llm.training import training_arguments
 
 BETA = 0.25

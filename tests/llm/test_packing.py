@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irl_align.llm.packing import common_prefix, pack, packed_length
-from irl_align.llm.reward.scorer import ScoreReader
+from irl_align.llm.reward.classifier import ScoreReader
 
 PAD = 0
 token = st.integers(3, 40)

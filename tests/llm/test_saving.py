@@ -21,6 +21,7 @@ from irl_align.llm.config import LoraSettings, ModelConfig, RewardConfig
 from irl_align.llm.data.demonstrations import load_demonstrations
 from irl_align.llm.data.schema import Preference
 from irl_align.llm.generation.samples import Completion, PromptSamples
+from irl_align.llm.reward.info import CONFIG_NAME, RewardModelInfo
 from irl_align.llm.reward.phase import fit_reward_phase
 from irl_align.llm.reward.saving import (
     PROBE_NAME,
@@ -28,7 +29,7 @@ from irl_align.llm.reward.saving import (
     save_reward_model,
     verify_reload,
 )
-from irl_align.llm.reward.scorer import CONFIG_NAME, RewardModelInfo, RewardScorer
+from irl_align.llm.reward.scorer import RewardScorer
 
 SETTINGS = RewardConfig(
     epochs=3, learning_rate=1e-2, batch_size=4, micro_batch_size=2, warmup_ratio=0.0,

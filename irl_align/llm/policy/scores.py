@@ -124,7 +124,7 @@ def normalisation(reward: Path, settings: ScoreSettings) -> tuple[float, float]:
     normalised. UserError when they are to be and the folder has no record of them."""
     if not settings.normalise:
         return 0.0, 1.0
-    from irl_align.llm.reward.scorer import RewardModelInfo
+    from irl_align.llm.reward.info import RewardModelInfo
 
     info = RewardModelInfo.read(reward)
     if info is None:

@@ -23,7 +23,9 @@ from irl_align.llm.policy.artefacts import PolicyRef, continue_adapter
 from irl_align.llm.policy.scores import normalisation
 from irl_align.llm.ppo.actor_critic import ActorCritic, SeparateModels
 from irl_align.llm.ppo.shared import REWARD, VALUE, SharedModels, add_update
-from irl_align.llm.reward.scorer import RewardModelInfo, RewardScorer, load_classifier
+from irl_align.llm.reward.classifier import load_classifier
+from irl_align.llm.reward.info import RewardModelInfo
+from irl_align.llm.reward.scorer import RewardScorer
 from irl_align.llm.weights import SavedWeights
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from irl_align.llm.generation.samples import Completion
 from irl_align.llm.models import merged_state, save_model
 from irl_align.llm.ppo.actor_critic import ActorCritic
 from irl_align.llm.ppo.experience import Rollout
-from irl_align.llm.reward.scorer import autocast
+from irl_align.llm.reward.classifier import autocast
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

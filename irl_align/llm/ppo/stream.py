@@ -28,7 +28,7 @@ from irl_align.llm.ppo.advantages import (
 from irl_align.llm.ppo.experience import Experience, Rollout, pad_answers, pad_rollouts
 from irl_align.llm.ppo.kl_control import KLCoefficient
 from irl_align.llm.ppo.losses import importance_weights
-from irl_align.llm.reward.scorer import autocast
+from irl_align.llm.reward.classifier import autocast
 
 __all__ = ["ExperienceStream", "StreamShape"]
 

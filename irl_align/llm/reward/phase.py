@@ -21,7 +21,9 @@ from irl_align.llm.data.schema import Demonstration, Preference
 from irl_align.llm.distributed import barrier, world
 from irl_align.llm.generation.samples import PromptSamples
 from irl_align.llm.models import add_adapters, load_tokenizer, whole_model
+from irl_align.llm.reward.classifier import load_classifier
 from irl_align.llm.reward.head import probe_head
+from irl_align.llm.reward.info import CONFIG_NAME, RewardModelInfo
 from irl_align.llm.reward.learner import fit_reward, group_accuracy, score_groups
 from irl_align.llm.reward.pairs import (
     PairGroup,
@@ -31,13 +33,7 @@ from irl_align.llm.reward.pairs import (
     weigh,
 )
 from irl_align.llm.reward.saving import save_reward_model
-from irl_align.llm.reward.scorer import (
-    CONFIG_NAME,
-    ConversationTokeniser,
-    RewardModelInfo,
-    RewardScorer,
-    load_classifier,
-)
+from irl_align.llm.reward.scorer import ConversationTokeniser, RewardScorer
 from irl_align.llm.training import training_arguments
 
 __all__ = ["fit_reward_phase"]

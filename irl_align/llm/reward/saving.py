@@ -21,7 +21,8 @@ from irl_align.core.files import atomic_write_json
 from irl_align.llm.chat import render
 from irl_align.llm.data.schema import Message
 from irl_align.llm.models import save_model
-from irl_align.llm.reward.scorer import CONFIG_NAME, RewardModelInfo, RewardScorer
+from irl_align.llm.reward.info import CONFIG_NAME, RewardModelInfo
+from irl_align.llm.reward.scorer import RewardScorer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -9,75 +9,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from irl_align.core.errors import UserError
 from irl_align.llm.chat import render, response_tokens, template_hash
 from irl_align.llm.data.schema import Message
-from irl_align.llm.models import gathered, load_tokenizer
+from irl_align.llm.models import load_tokenizer
 from irl_align.llm.packing import PackedBatch, pack, packed_length
+from irl_align.llm.reward.classifier import (
+    ScoreReader,
+    autocast,
+    load_classifier,
+    read_head_in_float32,
+)
+from irl_align.llm.reward.info import CONFIG_NAME, RewardModelInfo
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = [
-    "CONFIG_NAME",
-    "load_classifier",
-    "RewardModelInfo",
-    "RewardScorer",
-    "ScoreReader",
-    "autocast",
-]
-
-CONFIG_NAME = "reward_config.json"
-
-
-@dataclass
-class RewardModelInfo:
-    """What `reward_config.json` records beside the weights.
-
-    Scores are in units in which pi_r is proportional to pi_ref exp(r / beta). `centre` and `scale`
-    are the mean and standard deviation of the training demonstrations' scores: (r - centre) / scale
-    has mean 0 there. They are recorded, not applied: plain loaders see raw scores.
-    """
-
-    objective: str
-    beta: float
-    template_hash: str
-    eos_rule: str
-    max_length: int
-    centre: float = 0.0
-    scale: float = 1.0
-    base: str = ""
-    round: int | None = None
-    format_version: int = 1
-
-    @classmethod
-    def read(cls, folder: Path) -> RewardModelInfo | None:
-        """The record of a reward folder; None for a foreign sequence classifier without one."""
-        path = folder / CONFIG_NAME
-        if not path.exists():
-            return None
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{k: v for k, v in fields.items() if k in cls.__dataclass_fields__})
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} cannot be read ({error}); restore it or delete it") from error
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
-
-
-def autocast(device: torch.device, enabled: bool) -> torch.autocast:
-    """bfloat16 matmuls over float32 weights."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+__all__ = ["ConversationTokeniser", "RewardScorer"]
 
 
 class ConversationTokeniser:
@@ -103,46 +59,6 @@ class ConversationTokeniser:
     def _whole(self, prompt: Sequence[Message], response: str, finished: bool) -> list[int]:
         text = render(self.tokenizer, prompt, response, finished=finished)
         return response_tokens(self.tokenizer, text)
-
-
-class ScoreReader(nn.Module):
-    """One forward pass over a :class:`PackedBatch`; scores [R] in float32.
-
-    Wraps a sequence classifier (adapted by LoRA or not) so that trainers, DDP and ZeRO see one
-    module whose forward does everything.
-    """
-
-    def __init__(self, classifier: PreTrainedModel) -> None:
-        super().__init__()
-        self.classifier: Any = classifier
-        self.config = classifier.config  # DeepSpeed sizes its buckets by it
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        position_ids: Tensor,
-        attention_mask: Tensor,
-        end_rows: Tensor,
-        end_columns: Tensor,
-    ) -> Tensor:
-        batch = PackedBatch(input_ids, position_ids, attention_mask, end_rows, end_columns)
-        scores: Tensor = self.classifier.score(self.read_features(batch))
-        return scores.float().squeeze(-1)
-
-    def read_features(self, batch: PackedBatch) -> Tensor:
-        """[R, H]: the body's last hidden state at each text's last token, what the head sees."""
-        hidden = self.classifier.base_model(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
-            attention_mask=batch.attention_mask,
-            use_cache=False,
-        ).last_hidden_state  # [B, L, H]
-        ends: Tensor = hidden[batch.end_rows, batch.end_columns]
-        return ends
-
-    def read(self, batch: PackedBatch) -> Tensor:
-        scores: Tensor = self(*batch.tensors())
-        return scores
 
 
 class RewardScorer:
@@ -214,7 +130,7 @@ class RewardScorer:
                 "a decoder; such reward models are not supported"
             )
         if dtype != "float32":
-            _read_head_in_float32(classifier)
+            read_head_in_float32(classifier)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         classifier.to(place).eval()
         return cls(
@@ -313,62 +229,3 @@ class RewardScorer:
             batch = []
         self.reader.train(was_training)
         return [found[i] for i in range(len(tokens))]
-
-
-def _read_head_in_float32(classifier: Any) -> None:
-    """Eight bits of mantissa would make ties of scores that differ: the head gets all of them."""
-    classifier.score.float()
-    classifier.score.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
-
-
-def load_classifier(
-    path: str | Path,
-    *,
-    dtype: str = "float32",
-    attn_implementation: str = "sdpa",
-    new_head: bool = False,
-    head: Tensor | None = None,
-) -> PreTrainedModel:
-    """A sequence classifier with one label, or a clear error.
-
-    `new_head`: `path` is a language model whose body starts a reward model. Its head is `head`
-    [1, H], or zero: r_0 = 0 exactly (pi_ref exp(r_0 / beta) is the reference, and the first
-    residual fit is the plain logistic one).
-    """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    try:
-        config = AutoConfig.from_pretrained(str(path))
-        labels = getattr(config, "num_labels", 1)
-        architectures = config.architectures or []
-        foreign = architectures and not any("SequenceClassification" in a for a in architectures)
-        if foreign and not new_head:
-            raise UserError(
-                f"{path} holds {architectures[0]}, no reward model (a sequence classifier with "
-                "one label). Fit one with recipes/fit_reward.py"
-            )
-        if labels != 1 and not new_head:
-            raise UserError(f"{path} has {labels} labels; a reward model has one score")
-        classifier: Any = AutoModelForSequenceClassification.from_pretrained(
-            str(path),
-            num_labels=1,
-            dtype=getattr(torch, dtype),
-            attn_implementation=attn_implementation,
-        )
-        if new_head and foreign:
-            with gathered(classifier.score.parameters(), write=True):
-                torch.nn.init.zeros_(classifier.score.weight)
-                if head is not None and classifier.score.weight.shape == head.shape:
-                    classifier.score.weight.data.copy_(head)
-    except UserError:
-        raise
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{path} cannot be loaded as a reward model ({first}); check that its files are whole"
-        ) from error
-    except Exception as error:  # safetensors raises its own type on a damaged file
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise UserError(f"{path}: damaged weights file ({error}); restore the folder") from error
-    return classifier

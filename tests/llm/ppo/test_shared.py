@@ -23,8 +23,10 @@ from irl_align.llm.policy.settings import PPOSettings
 from irl_align.llm.ppo.actor_critic import answer_logprobs
 from irl_align.llm.ppo.building import build_models
 from irl_align.llm.ppo.experience import Rollout, pad_rollouts
+from irl_align.llm.reward.classifier import load_classifier
+from irl_align.llm.reward.info import RewardModelInfo
 from irl_align.llm.reward.saving import save_reward_model
-from irl_align.llm.reward.scorer import RewardModelInfo, RewardScorer, load_classifier
+from irl_align.llm.reward.scorer import RewardScorer
 
 LORA = LoraSettings(r=4, alpha=8)
 CENTRE, SCALE = 0.3, 2.0

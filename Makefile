@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests run side by side; vLLM's need 3 GiB each at times.
+# Tests run side by side.
 TEST_WORKERS ?= 2
 # A new lock file or pyproject makes a new installation.
 INSTALLED := $(VENV)/.installed

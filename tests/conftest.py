@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 # No test may reach for a hub: without one every request is tried again for minutes.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -22,6 +24,7 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 TOGETHER = ("tests/recipes/",)
 
 
+@pytest.hookimpl(optionalhook=True)  # without the plugin tests run one after the other
 def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import LoadFileScheduling
 

@@ -110,19 +110,19 @@ def _lines(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
         known = f"{expert:.1f}" if expert is not None else "unknown"
         lines.append(f"{environment}: return of the expert {known}")
         lines.append(
-            f"  {'method':<10}{'return':>10}  {'95% over seeds':<22}{'of expert':>9}"
+            f"  {'method':<16}{'return':>10}  {'95% over seeds':<22}{'of expert':>9}"
             f"{'steps':>10}{'hours':>8}{'seeds':>7}"
         )
         for name, row in found["methods"].items():
             if not row["finished"]:
-                lines.append(f"  {name:<10}{'-':>10}  every run failed")
+                lines.append(f"  {name:<16}{'-':>10}  every run failed")
                 continue
             # One seed says nothing of others.
             span = f"[{row['low']:.1f}, {row['high']:.1f}]" if row["finished"] > 1 else "-"
             share = "-" if row["fraction"] is None else f"{100 * row['fraction']:.0f}%"
             note = f"  {len(row['failed'])} failed" if row["failed"] else ""
             lines.append(
-                f"  {name:<10}{row['mean']:>10.1f}  {span:<22}{share:>9}{row['steps']:>10}"
+                f"  {name:<16}{row['mean']:>10.1f}  {span:<22}{share:>9}{row['steps']:>10}"
                 f"{row['hours']:>8.2f}{row['finished']:>7}{note}"
             )
     return lines

@@ -18,6 +18,7 @@ from irl_align.llm.distributed import world
 from irl_align.llm.generation.client import resolve_backend
 from irl_align.llm.models import PACKAGE_PREFIX, load_tokenizer
 from irl_align.llm.policy.scores import RULE_KEY, prompt_text
+from irl_align.llm.training import zero_stage
 
 __all__ = ["check_policy", "preflight"]
 
@@ -123,6 +124,11 @@ def check_policy(config: AlignConfig, *, human_pairs: bool) -> None:
         raise UserError(
             f"early_stop=true looks at a reward model's accuracy, and policy.method={method} fits "
             "none; set it to false"
+        )
+    if method in ("ppo", "nash_md") and zero_stage(policy) == 3:
+        raise UserError(
+            f"policy.method={method} does not run under ZeRO-3, where no process holds whole "
+            "models to sample from; use configs/accelerate/zero2.yaml, or policy.lora to need less"
         )
     _check_pay(config)
     if config.reward.objective in DIVERGENCES and method in SCORED:

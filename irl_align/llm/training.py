@@ -7,6 +7,7 @@ of examples for any number of processes; :func:`whole_batches` leaves no broken 
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -32,6 +33,7 @@ __all__ = [
     "run_training",
     "training_arguments",
     "uses_deepspeed",
+    "zero_stage",
     "whole_batches",
 ]
 
@@ -44,6 +46,23 @@ def uses_deepspeed(optim: OptimConfig) -> bool:
     """By the phase's own DeepSpeed file, or by what `accelerate launch` was configured with."""
     launched = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
     return optim.deepspeed is not None or launched
+
+
+def zero_stage(optim: OptimConfig) -> int:
+    """The stage of ZeRO that a phase will train under, known before it starts; 0 without DeepSpeed.
+
+    UserError when the DeepSpeed file cannot be read.
+    """
+    if not uses_deepspeed(optim):
+        return 0
+    path = optim.deepspeed or os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE")
+    if not path or not Path(path).is_file():  # Accelerate takes other things than files, too
+        return int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return int(content.get("zero_optimization", {}).get("stage", 0))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: no DeepSpeed configuration that can be read ({error})") from error
 
 
 def join_for(optim: OptimConfig) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from irl_align.core.errors import UserError
 from irl_align.llm.config import AlignConfig, LoraSettings
 from irl_align.llm.preflight import preflight
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -111,3 +114,31 @@ def test_what_a_policy_method_lacks_is_said_before_anything_runs(config, changes
 def test_methods_that_lack_nothing_pass(config, method):
     config.policy.method = method
     preflight(config)
+
+
+@pytest.mark.parametrize("method", ["ppo", "nash_md"])
+def test_sharded_weights_are_refused_where_whole_models_sample(
+    config, tmp_path, monkeypatch, method
+):
+    config.policy.method = method
+    zero3, zero2 = (str(ROOT / f"configs/deepspeed/zero{n}.json") for n in (3, 2))
+    config.policy.deepspeed = zero2
+    preflight(config)
+    config.policy.deepspeed = zero3
+    with pytest.raises(UserError, match=f"method={method} does not run under ZeRO-3"):
+        preflight(config)
+    config.policy.deepspeed = None
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")  # as `accelerate launch` says it
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", zero3)
+    with pytest.raises(UserError, match="does not run under ZeRO-3"):
+        preflight(config)
+    monkeypatch.delenv("ACCELERATE_DEEPSPEED_CONFIG_FILE")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")
+    with pytest.raises(UserError, match="does not run under ZeRO-3"):
+        preflight(config)
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
+    preflight(config)
+    config.policy.deepspeed = str(tmp_path / "broken.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(UserError, match=r"broken\.json: no DeepSpeed configuration"):
+        preflight(config)

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from irl_align.core.errors import UserError
 from irl_align.core.seeding import derive_seed
 from irl_align.llm.chat import render_prompt, response_tokens
 from irl_align.llm.data.schema import Demonstration, Prompt
@@ -127,17 +126,10 @@ def fit_nash(
     """Improve `policy` against the preference model in `reward` and save pi_{t+1} into `out`.
 
     `policy/*` metrics: those of RLOO, where `score` is the share of comparisons won against the
-    mixture. UserError when `reward` holds no pairwise preference model, and under ZeRO-3.
+    mixture. UserError when `reward` holds no pairwise preference model.
     """
-    from transformers.integrations import is_deepspeed_zero3_enabled
-
     from irl_align.llm.reward.pairwise import PairwisePreference
 
-    if is_deepspeed_zero3_enabled():
-        raise UserError(
-            "policy.method=nash_md does not run under ZeRO-3, where no process holds whole models "
-            "to draw opponents from; use configs/accelerate/zero2.yaml, or policy.lora to need less"
-        )
     preference = PairwisePreference.load(
         reward / "model", bf16=config.model.bf16, shared_prefix=config.reward.shared_prefix
     )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from irl_align.core.errors import UserError
 from irl_align.llm.data.schema import Demonstration, Message, Prompt
 from irl_align.llm.models import load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
@@ -83,7 +82,6 @@ def fit_ppo(
     arguments = training_arguments(
         config.policy, config.model, seed=seed, scratch=scratch, max_steps=steps
     )
-    _refuse_shards()
     built = build_models(policy, initial, reward, config, seed=seed)
     built.models.to(arguments.device)
     tokenizer = load_tokenizer(policy.model, config.model)
@@ -110,16 +108,6 @@ def fit_ppo(
     built.release_reward()
     _save(built, policy, initial, reward, tokenizer, out, probe, config, seed)
     return metrics
-
-
-def _refuse_shards() -> None:
-    from transformers.integrations import is_deepspeed_zero3_enabled
-
-    if is_deepspeed_zero3_enabled():
-        raise UserError(
-            "policy.method=ppo does not run under ZeRO-3 yet, where no process holds a whole model "
-            "to sample from; use configs/accelerate/zero2.yaml, or policy.lora to need less"
-        )
 
 
 def _save(

@@ -155,19 +155,3 @@ def test_settings_that_cannot_work_are_refused_at_once(run):
     ):
         with pytest.raises(UserError, match=message):
             load_config(AlignConfig, path, [override])
-
-
-def test_sharded_weights_are_refused(run, trained_folder, tmp_path):
-    """ZeRO-3 is known by DeepSpeed's configuration, which the training arguments announce."""
-    from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
-
-    from irl_align.llm.ppo.phase import _refuse_shards
-
-    _refuse_shards()
-    announced = HfDeepSpeedConfig({"zero_optimization": {"stage": 3}, "train_batch_size": 1})
-    try:
-        with pytest.raises(UserError, match="zero2"):
-            _refuse_shards()
-    finally:
-        unset_hf_deepspeed_config()
-        del announced

@@ -172,6 +172,9 @@ def fit_reward(
         reward.optimiser.zero_grad()
         loss.backward()
         reward.optimiser.step()
+        if config.centre:
+            net.eval().centre(demonstrations.observations, demonstrations.actions)
+            net.train()
     net.eval()
     change = _stay_near(net, before, seen, done, config.trust_region)
     if not all(torch.isfinite(p).all() for p in net.parameters()):

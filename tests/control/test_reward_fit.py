@@ -109,6 +109,25 @@ def test_the_trust_region_bounds_what_a_round_moves(build):
     assert moved == pytest.approx(change, rel=1e-4)
 
 
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_a_centred_reward_differs_by_a_constant_alone(build, spectral_norm):
+    """Without penalties the constant has no gradient of its own, so both take the same steps."""
+    expert = weighted(build.trajectories((6,), (False,)))
+    agent = weighted(build.trajectories((6, 6), (False, False)))
+    options = {"inputs": "state_action", "bound": None, "spectral_norm": spectral_norm, "steps": 5}
+    free, centred = learned(**options), learned(**options, centre=True)
+    for reward in (free, centred):
+        fit_reward(reward, expert, agent)
+    values = []
+    for reward in (free, centred):
+        parts = [reward.net(p.observations, p.actions).detach() for p in (expert, agent)]
+        values.append(torch.cat(parts))
+    assert values[1][: len(expert.weights)].mean().abs() < 1e-5
+    difference = values[0] - values[1]
+    assert difference.mean().abs() > 1e-3
+    assert (difference - difference.mean()).abs().max() < 1e-5
+
+
 def test_the_gradient_penalty_flattens(build):
     expert = weighted(build.trajectories((6, 6), (False, False)))
     agent = weighted(build.trajectories((6,), (False,)))

@@ -83,11 +83,22 @@ class RewardNet(nn.Module):
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
         """[..., O], [..., A] -> rewards of single steps [...]."""
+        rewards = self.unbounded(observations, actions)
+        return rewards if self.bound is None else soft_bound(rewards, self.bound)
+
+    def unbounded(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """[..., O], [..., A] -> what the bound is put on [...]."""
         x = observations
         if self.inputs == "state_action":
             x = torch.cat([observations, actions], dim=-1)
-        rewards = self.net(x).squeeze(-1)
-        return rewards if self.bound is None else soft_bound(rewards, self.bound)
+        return self.net(x).squeeze(-1)
+
+    @torch.no_grad()
+    def centre(self, observations: Tensor, actions: Tensor) -> None:
+        """Shift r, before its bound, so that its mean over these steps is 0."""
+        last = self.net[-1]
+        assert isinstance(last, nn.Linear)
+        last.bias -= self.unbounded(observations, actions).mean()
 
     def saturation(self, rewards: Tensor) -> float:
         """Share of `rewards` beyond 95% of the bound, where little gradient is left."""

@@ -140,7 +140,7 @@ class RewardConfig:
     # reward that keeps moving no policy settles.
     anneal: bool = False
     discount_in_gradient: bool = False  # weigh step t by gamma^t, as the theory has it
-    l2: float = 0.0  # times E[r^2]
+    l2: float = 0.0  # times E[r^2], r before its bound, as in the next two
     # After every step, shift r so that its mean over the demonstrations is 0 before the bound. A
     # constant is free where every episode lasts as long as any other; left alone it drifts to the
     # bound, where all that is good looks alike. Where episodes end early without absorbing states

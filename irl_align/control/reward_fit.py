@@ -4,7 +4,9 @@
 
 Its gradient is minus the likelihood gradient (thesis Lemma 1), for w_t = gamma^t; practice has
 w_t = 1. Sums over trajectories, not means over steps: an agent that falls early has a short sum.
-Dividing by the horizon T makes the penalties' weights mean the same in every environment.
+Dividing by the horizon T makes the penalties' weights mean the same in every environment. They look at
+r before its bound: behind it a reward that is all steps between -bound and bound is flat nearly
+everywhere, and no penalty would hold it back.
 """
 
 from __future__ import annotations
@@ -150,7 +152,8 @@ def fit_reward(
     first: dict[str, float] = {}
     net.train()
     for _ in range(config.steps):
-        rewards = net(seen, done)
+        unbounded = net.unbounded(seen, done)
+        rewards = net.bounded(unbounded)
         count = len(demonstrations.weights)
         expert = demonstrations.returns(rewards[:count])
         loss = contrast(expert, samples.returns(rewards[count:]))
@@ -165,7 +168,7 @@ def fit_reward(
             "reward/saturation": net.saturation(rewards),
         }
         if config.l2:
-            loss = loss + config.l2 * rewards.square().mean()
+            loss = loss + config.l2 * unbounded.square().mean()
         if config.gradient_penalty:
             steepness = _gradient_penalty(net, demonstrations, samples, generator)
             loss = loss + config.gradient_penalty * steepness
@@ -187,7 +190,8 @@ def fit_reward(
 def _gradient_penalty(
     net: RewardNet, demonstrations: Weighted, samples: Weighted, generator: torch.Generator
 ) -> Tensor:
-    """E[|d r / d (s, a)|^2] at random points between a demonstrated and a sampled step."""
+    """E[|d r / d (s, a)|^2], r before its bound, at random points between a demonstrated and a
+    sampled step."""
     points: list[Tensor] = []
     where = [
         torch.randint(len(part.weights), (_PENALISED,), generator=generator)
@@ -201,7 +205,7 @@ def _gradient_penalty(
         )
         points.append((share * one + (1 - share) * other).requires_grad_())
     wanted = points if net.inputs == "state_action" else points[:1]
-    slopes = torch.autograd.grad(net(*points).sum(), wanted, create_graph=True)
+    slopes = torch.autograd.grad(net.unbounded(*points).sum(), wanted, create_graph=True)
     return torch.cat(slopes, dim=-1).square().sum(dim=-1).mean()
 
 

@@ -83,8 +83,7 @@ class RewardNet(nn.Module):
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
         """[..., O], [..., A] -> rewards of single steps [...]."""
-        rewards = self.unbounded(observations, actions)
-        return rewards if self.bound is None else soft_bound(rewards, self.bound)
+        return self.bounded(self.unbounded(observations, actions))
 
     def unbounded(self, observations: Tensor, actions: Tensor) -> Tensor:
         """[..., O], [..., A] -> what the bound is put on [...]."""
@@ -92,6 +91,10 @@ class RewardNet(nn.Module):
         if self.inputs == "state_action":
             x = torch.cat([observations, actions], dim=-1)
         return self.net(x).squeeze(-1)
+
+    def bounded(self, rewards: Tensor) -> Tensor:
+        """What `unbounded` gave, with the soft bound if there is one."""
+        return rewards if self.bound is None else soft_bound(rewards, self.bound)
 
     @torch.no_grad()
     def centre(self, observations: Tensor, actions: Tensor) -> None:

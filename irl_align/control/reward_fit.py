@@ -4,8 +4,8 @@
 
 Its gradient is minus the likelihood gradient (thesis Lemma 1), for w_t = gamma^t; practice has
 w_t = 1. Sums over trajectories, not means over steps: an agent that falls early has a short sum.
-Dividing by the horizon T makes the penalties' weights mean the same in every environment. They look at
-r before its bound: behind it a reward that is all steps between -bound and bound is flat nearly
+Dividing by the horizon T makes the penalties' weights mean the same in every environment. They look
+at r before its bound: behind it a reward that is all steps between -bound and bound is flat nearly
 everywhere, and no penalty would hold it back.
 """
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, TypedDict
@@ -106,6 +107,14 @@ def sha256_tree(folder: Path) -> dict[str, FileRecord]:
         name: {"size": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
         for name in files_in(folder)
     }
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """A second name for a file that nobody will change, or a copy where that cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def commit_folder(partial: Path, final: Path) -> None:

@@ -20,10 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from irl_align.core.committed import begin, commit, read_json, record_of, verify
+from irl_align.core.committed import RECORD, begin, commit, read_json, record_of, verify
 from irl_align.core.config import read_yaml, save_config
 from irl_align.core.errors import UserError
-from irl_align.core.files import atomic_write_json, atomic_write_text
+from irl_align.core.files import atomic_write_json, atomic_write_text, link_or_copy
 from irl_align.core.history import MetricsLog
 from irl_align.core.lock import FolderLock
 from irl_align.core.protocols import Metrics, Phase
@@ -214,6 +214,21 @@ class RunDirectory:
         record = {"phase": name, "seed": seed, "seconds": seconds}
         self._check_open()
         return commit(self.setup_folder(name), record, metrics, extra)
+
+    def take_setup(self, name: str, other: RunDirectory) -> Path:
+        """Commit what another run did as its `name`, with its record and a note of its origin.
+
+        Its files are shared by hard links where the file system has them. Raises UserError when
+        they are not what the other run wrote.
+        """
+        other.verify_setup(name)
+        record = other.setup_record(name)
+        partial = self.begin_setup(name)
+        source = other.setup_folder(name)
+        shutil.copytree(source, partial, dirs_exist_ok=True, copy_function=link_or_copy)
+        (partial / RECORD).unlink()
+        origin = {"taken_from": str(other.path)}
+        return self.commit_setup(name, record["metrics"], record["seconds"], record["seed"], origin)
 
     def setup_done(self, name: str) -> bool:
         return self.setup_folder(name).is_dir()

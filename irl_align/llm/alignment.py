@@ -58,10 +58,12 @@ class Alignment(Callback):
         launcher: Launcher,
         run: RunDirectory,
         data_hashes: Mapping[str, str],
+        setup_of: RunDirectory | None = None,
     ) -> None:
         self.config, self.launcher, self.run = config, launcher, run
         self.plain = to_dict(config)
         self.data_hashes = dict(data_hashes)
+        self.setup_of = setup_of
 
     # Jobs
 
@@ -106,6 +108,9 @@ class Alignment(Callback):
         if self.run.setup_done(name):
             self.run.verify_setup(name)
             return self.run.setup_folder(name)
+        if self.setup_of is not None and self.setup_of.setup_done(name):
+            say(f"{name}: as in {shown(self.setup_of.path)}")
+            return self.run.take_setup(name, self.setup_of)
         say(f"{name}: started")
         start = time.perf_counter()
         seed = derive_seed(self.config.seed, round=0, phase=f"setup/{name}")
@@ -332,8 +337,25 @@ def _check_same_data(run: RunDirectory, hashes: Mapping[str, str]) -> None:
     atomic_write_json(record, dict(hashes))
 
 
-def align(config: AlignConfig) -> Path:
-    """Run or resume `config` under whatever launcher started this process; the run's folder."""
+def _donor(path: Path, hashes: Mapping[str, str]) -> RunDirectory | None:
+    """The run at `path`, when what both read is the same."""
+    record = path / "data.json"
+    if not record.exists():
+        return None
+    there = json.loads(record.read_text(encoding="utf-8"))
+    if any(there[role] != hashes[role] for role in hashes.keys() & there.keys()):
+        return None
+    return RunDirectory.read(path)
+
+
+def align(config: AlignConfig, setup_of: Path | None = None) -> Path:
+    """Run or resume `config` under whatever launcher started this process; the run's folder.
+
+    Args:
+        setup_of: a run whose base model and SFT are taken over instead of being made again. That
+            its configuration would make the same is for the caller to know; that its data are the
+            same is looked at here.
+    """
     generation = GenerationPhase()
     launcher = Launcher(
         inline=config.launch.inline,
@@ -347,7 +369,8 @@ def align(config: AlignConfig) -> Path:
             run = RunDirectory(path).open(to_dict(config), free_keys=FREE_KEYS)
             with run:
                 _check_same_data(run, hashes)
-                Alignment(config, launcher, run, hashes).train()
+                donor = None if setup_of is None else _donor(setup_of, hashes)
+                Alignment(config, launcher, run, hashes, donor).train()
         else:
             launcher.follow()
     finally:

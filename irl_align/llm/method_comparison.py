@@ -8,8 +8,9 @@
       ppo: {policy: {method: ppo, beta: 0.05}}
 
 A run's configuration is the shared part, then what its method sets. Model, demonstrations and SFT
-are the shared part's in every run, and so are prompts and measures; run s of a method lies in
-run_dir/METHOD/seed-s and is an ordinary run directory.
+are the shared part's in every run, and so are prompts and measures: what comes before round 0 is
+done once for a seed and shared by its methods. Run s of a method lies in run_dir/METHOD/seed-s and
+is an ordinary run directory.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from irl_align.llm.config import AlignConfig
 __all__ = ["Cell", "CompareConfig", "check", "grid", "run_cells"]
 
 SHARED = ("model", "demonstrations", "sft", "evaluation", "budget_hours")  # no method's to change
+# What base model and SFT do not depend on; runs that differ in nothing else share them.
+AFTER_SETUP = ("run_dir", "rounds", "budget_hours", "early_stop", "reward", "policy", "preferences")
 
 
 @dataclass
@@ -118,13 +121,28 @@ def check(cells: Sequence[Cell]) -> None:
         seen.add(cell.method)
 
 
+def same_setup(cell: Cell, cells: Sequence[Cell]) -> Path | None:
+    """The folder of another run that has done the same base model and SFT; None: there is none."""
+    wanted = _before_rounds(cell)
+    for other in cells:
+        done = other.folder / "setup" / "sft"
+        if other.folder != cell.folder and done.is_dir() and _before_rounds(other) == wanted:
+            return other.folder
+    return None
+
+
+def _before_rounds(cell: Cell) -> dict[str, Any]:
+    return {k: v for k, v in to_dict(cell.config).items() if k not in AFTER_SETUP}
+
+
 def run_cells(
     cells: Sequence[Cell],
-    run: Callable[[AlignConfig], object] | None = None,
+    run: Callable[[AlignConfig, Path | None], object] | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, str]:
     """Run or resume what is not finished; {run's name: why it failed}. A failure ends its own run
-    alone. `run`: what runs one configuration, `alignment.align` by default."""
+    alone. `run`: what runs one configuration beside the folder of a run whose set-up it may take,
+    `alignment.align` by default."""
     if run is None:
         from irl_align.llm.alignment import align
 
@@ -136,7 +154,7 @@ def run_cells(
         name = f"{cell.method} seed-{cell.seed}"
         say(f"[{number}/{len(left)}] {name}")
         try:
-            run(dataclasses.replace(cell.config))
+            run(dataclasses.replace(cell.config), same_setup(cell, cells))
         except Exception as error:
             failed[name] = str(error) or type(error).__name__
             say(f"{name} failed: {failed[name]}")

@@ -70,6 +70,24 @@ def test_setup_has_the_same_guarantees(run):
         run.verify_setup("sft")
 
 
+def test_a_setup_taken_from_another_run(run, tmp_path):
+    folder = run.begin_setup("sft")
+    (folder / "deep").mkdir()
+    (folder / "deep" / "weights").write_text("w")
+    run.commit_setup("sft", {"reward/loss": 1.0}, 2.0, 5)
+    with RunDirectory(tmp_path / "second").open(CONFIG) as second:
+        second.take_setup("sft", RunDirectory.read(run.path))
+        second.verify_setup("sft")
+        record = second.setup_record("sft")
+        assert record.pop("taken_from") == str(run.path)
+        assert record == run.setup_record("sft")
+    (run.setup_folder("sft") / "deep/weights").write_text("v")
+    with RunDirectory(tmp_path / "third").open(CONFIG) as third:
+        with pytest.raises(UserError, match="sft/deep/weights is damaged"):
+            third.take_setup("sft", RunDirectory.read(run.path))
+        assert not third.setup_done("sft")
+
+
 def test_resume_with_the_same_config(run):
     run.close()
     run.open({**CONFIG, "rounds": 5})

@@ -16,7 +16,7 @@ from irl_align.core.errors import UserError
 from irl_align.evaluation.method_table import MethodRun, report_methods
 from irl_align.llm.alignment import Alignment
 from irl_align.llm.config import AlignConfig
-from irl_align.llm.method_comparison import Cell, CompareConfig, check, grid, run_cells
+from irl_align.llm.method_comparison import Cell, CompareConfig, check, grid, run_cells, same_setup
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_said_before_anything_runs(file, override, message)
 
 
 def test_one_failure_ends_one_run(file):
-    def run(config: AlignConfig) -> None:
+    def run(config: AlignConfig, setup_of: Path | None) -> None:
         if config.policy.method == "spin":
             raise UserError("no luck")
         done.append(config.run_dir)
@@ -92,6 +92,18 @@ def test_one_failure_ends_one_run(file):
     failed = run_cells(cells, run, say=lambda text: None)
     assert failed == {"spin seed-0": "no luck", "spin seed-1": "no luck"}
     assert len(done) == 2
+
+
+def test_a_setup_is_taken_where_it_would_be_made_the_same(file):
+    cells = grid(load_config(CompareConfig, file, ["seeds=2", "methods.raft.sampling.top_p=0.5"]))
+    by_name = {(c.method, c.seed): c for c in cells}
+    (by_name["spin", 0].folder / "setup" / "sft").mkdir(parents=True)
+    assert same_setup(by_name["spin", 0], cells) is None, "its own"
+    assert same_setup(by_name["raft", 0], cells) is None, "sampled otherwise"
+    assert same_setup(by_name["spin", 1], cells) is None, "another seed"
+    cells = grid(load_config(CompareConfig, file, ["seeds=2"]))
+    assert same_setup(cells[1], cells) == cells[0].folder
+    assert same_setup(cells[3], cells) is None
 
 
 @pytest.mark.parametrize(
@@ -121,6 +133,11 @@ def test_recipe_from_the_file_to_table_and_figure(file, monkeypatch, capsys):
         assert len(alone["rounds"]) == row["rounds"] == 1, "the budget allows one round of two"
         assert row["mean"] == alone["rounds"][-1]["hidden_reward"]["mean"]
         assert row["seeds"] == 1 and row["hours"] > 0 and row["failed"] == []
+    first, second = (home / name / "seed-0" / "setup" for name in ("spin", "raft"))
+    for folder in ("base", "sft"):
+        records = [json.loads((s / folder / "phase.json").read_text()) for s in (first, second)]
+        assert records[1].pop("taken_from") == str(home / "spin" / "seed-0")
+        assert records[0] == records[1], "made once for the seed"
     assert (home / "compare.png").read_bytes().startswith(b"\x89PNG")
     assert main() == 0
     assert "2 of them finished before" in capsys.readouterr().out

@@ -101,7 +101,7 @@ class RewardNet(nn.Module):
         """Shift r, before its bound, so that its mean over these steps is 0."""
         last = self.net[-1]
         assert isinstance(last, nn.Linear)
-        last.bias -= self.unbounded(observations, actions).mean()
+        last.bias.sub_(self.unbounded(observations, actions).mean())
 
     def saturation(self, rewards: Tensor) -> float:
         """Share of `rewards` beyond 95% of the bound, where little gradient is left."""

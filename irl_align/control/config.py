@@ -143,8 +143,8 @@ class RewardConfig:
     l2: float = 0.0  # times E[r^2], r before its bound, as in the next two
     # After every step, shift r so that its mean over the demonstrations is 0 before the bound. A
     # constant is free where every episode lasts as long as any other; left alone it drifts to the
-    # bound, where all that is good looks alike. Where episodes end early without absorbing states
-    # a constant says how good it is to live on: leave this off.
+    # bound, where all that is good looks alike. Refused where episodes end early without absorbing
+    # states: there a constant says how good it is to live on.
     centre: bool = False
     gradient_penalty: float = 0.0  # times E[|d r / d input|^2] between demonstrations and samples
     trust_region: Optional[float] = None  # most that a round may move r, root mean square

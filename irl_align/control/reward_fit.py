@@ -140,11 +140,17 @@ def fit_reward(
             `replay_share` of the agent's side, as one trajectory of T such steps.
         seed: of the points that the gradient penalty looks at.
 
+    With `config.centre` r is shifted after every step so that its mean over the demonstrations is 0
+    before the bound.
+
     Returns `reward/{loss,demo_score,sample_score,saturation,change}`: scores are mean rewards of a
     step before the fit, `change` is the root mean square by which the round moved r on these steps.
-    Raises UserError when the net leaves the finite numbers.
+    Raises UserError when the net leaves the finite numbers, and when `config.centre` would take a
+    constant away that is not free.
     """
     config, net = reward.config, reward.net
+    if config.centre:
+        _check_one_length(demonstrations, samples)
     before = copy.deepcopy(net)
     seen = torch.cat([demonstrations.observations, samples.observations])
     done = torch.cat([demonstrations.actions, samples.actions])
@@ -185,6 +191,17 @@ def fit_reward(
     if reward.average is not None and config.average is not None:
         _follow(reward.average, net, 1 - config.average)
     return {**first, "reward/change": change}
+
+
+def _check_one_length(*parts: Weighted) -> None:
+    """A constant changes no policy only where every episode has as many steps as any other."""
+    lengths = torch.cat([part.trajectory.bincount() for part in parts])
+    if lengths.min() < lengths.max():
+        raise UserError(
+            f"reward.centre=true, but episodes have from {lengths.min()} to {lengths.max()} steps: "
+            "there a constant says how good it is to live on; set environment.fixed_horizon=true "
+            "or environment.absorbing=true, or reward.centre=false"
+        )
 
 
 def _gradient_penalty(

@@ -128,6 +128,33 @@ def test_a_centred_reward_differs_by_a_constant_alone(build, spectral_norm):
     assert (difference - difference.mean()).abs().max() < 1e-5
 
 
+def test_a_level_is_not_taken_from_episodes_that_end_early(build):
+    expert = weighted(build.trajectories((6,), (False,)))
+    agent = weighted(build.trajectories((6, 4), (False, True)))
+    with pytest.raises(UserError, match=r"reward\.centre=true, .* from 4 to 6 steps"):
+        fit_reward(learned(centre=True), expert, agent)
+
+
+@pytest.mark.parametrize("penalty", ["l2", "gradient_penalty"])
+def test_penalties_hold_back_a_reward_that_stands_at_its_bound(build, penalty):
+    """Where tanh is flat neither r nor its slope says how far the net has run."""
+    expert = weighted(build.trajectories((6,), (False,)))
+    agent = weighted(build.trajectories((6,), (False,)))  # the same: the likelihood is silent
+    reward = learned(inputs="state_action", bound=2.0, steps=20, **{penalty: 1.0})
+    with torch.no_grad():
+        reward.net.net[-1].weight.mul_(300.0)
+        reward.net.net[-1].bias.fill_(200.0)
+
+    def size() -> float:
+        rewards = reward.net.unbounded(expert.observations, expert.actions).detach()
+        return (rewards.square().mean() if penalty == "l2" else rewards.std()).item()
+
+    before = size()
+    metrics = fit_reward(reward, expert, agent)
+    assert metrics["reward/saturation"] == 1.0
+    assert size() < 0.999 * before
+
+
 def test_the_gradient_penalty_flattens(build):
     expert = weighted(build.trajectories((6, 6), (False, False)))
     agent = weighted(build.trajectories((6,), (False,)))

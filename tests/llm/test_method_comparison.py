@@ -17,6 +17,7 @@ from irl_align.evaluation.method_table import MethodRun, report_methods
 from irl_align.llm.alignment import Alignment
 from irl_align.llm.config import AlignConfig
 from irl_align.llm.method_comparison import Cell, CompareConfig, check, grid, run_cells, same_setup
+from irl_align.llm.policy.artefacts import PolicyRef
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -92,6 +93,17 @@ def test_one_failure_ends_one_run(file):
     failed = run_cells(cells, run, say=lambda text: None)
     assert failed == {"spin seed-0": "no luck", "spin seed-1": "no luck"}
     assert len(done) == 2
+
+
+def test_a_policy_that_points_to_its_neighbour_moves_with_it(tmp_path):
+    (tmp_path / "first/base/model").mkdir(parents=True)
+    (tmp_path / "first/sft").mkdir()
+    PolicyRef.point_to(tmp_path / "first/base/model", tmp_path / "first/sft")
+    (tmp_path / "first").rename(tmp_path / "second")
+    assert PolicyRef.at(tmp_path / "second/sft").model == tmp_path / "second/base/model"
+    (tmp_path / "far").mkdir()
+    PolicyRef.point_to(tmp_path / "far", tmp_path / "second/sft")
+    assert PolicyRef.at(tmp_path / "second/sft").model == tmp_path / "far"
 
 
 def test_a_setup_is_taken_where_it_would_be_made_the_same(file):

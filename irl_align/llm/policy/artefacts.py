@@ -9,6 +9,7 @@ somewhere else is named by `source.json`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,9 @@ class PolicyRef:
         if (folder / "model").is_dir():
             return cls(folder, folder / "model")
         if (folder / _SOURCE).exists():
-            return cls(folder, Path(json.loads((folder / _SOURCE).read_text())["path"]))
+            return cls(
+                folder, (folder / json.loads((folder / _SOURCE).read_text())["path"]).resolve()
+            )
         if (folder / "config.json").exists():
             return cls(folder, folder)
         raise UserError(
@@ -60,9 +63,15 @@ class PolicyRef:
 
     @staticmethod
     def point_to(model: Path, folder: Path) -> PolicyRef:
-        """Record in `folder` that its policy is the model folder `model` somewhere else."""
-        atomic_write_json(folder / _SOURCE, {"path": str(model.resolve())})
-        return PolicyRef(folder, model.resolve())
+        """Record in `folder` that its policy is the model folder `model` somewhere else.
+
+        By a relative path where that lies beside it, so that both can be moved or taken together.
+        """
+        there, here = model.resolve(), folder.resolve()
+        beside = there.is_relative_to(here.parent)
+        path = os.path.relpath(there, here) if beside else str(there)
+        atomic_write_json(folder / _SOURCE, {"path": path})
+        return PolicyRef(folder, there)
 
 
 def continue_adapter(model: Any, policy: PolicyRef, initial: PolicyRef, reference: str) -> None:

@@ -1,14 +1,12 @@
-"""Every file in configs/ is loaded as a run would load it; presets hold the papers' values."""
+"""Every experiment in configs/{control,tabular} loads; presets hold the papers' values."""
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from presets import CONFIGS, ROOT, check_opening, value_at
 
 from irl_align.control.bicql.config import BiCQLConfig
 from irl_align.control.config import ExpertConfig, MLIRLConfig
@@ -17,195 +15,10 @@ from irl_align.control.grid import CompareConfig, grid
 from irl_align.control.methods import ONLINE
 from irl_align.control.offline.config import MOPOConfig, OfflineMLIRLConfig
 from irl_align.core.config import load_config, to_dict
-from irl_align.llm.config import AlignConfig
 from irl_align.tabular.config import TabularConfig
 
-ROOT = Path(__file__).parents[1]
-CONFIGS = ROOT / "configs"
-EXPERIMENTS = sorted((CONFIGS / "llm").glob("*.yaml"))
 CONTROL = sorted(p for p in (CONFIGS / "control").rglob("*.yaml") if p.stem != "base")
 TABULAR = sorted((CONFIGS / "tabular").glob("*.yaml"))
-ACCELERATE = sorted((CONFIGS / "accelerate").glob("*.yaml"))
-
-# Tables 5.5-5.8 and the settings that go with them.
-PAPER: dict[str, dict[str, Any]] = {
-    "tldr_pythia1b": {
-        "rounds": 11,
-        "sft.epochs": 1,
-        "sft.learning_rate": 3e-6,
-        "sft.adam_epsilon": 1e-5,
-        "sft.lr_scheduler": "cosine",
-        "sft.batch_size": 128,
-        "sft.max_length": 562,
-        "sft.lora": None,
-        "sampling.temperature": 0.7,
-        "sampling.max_new_tokens": 53,
-        "sampling.max_prompt_tokens": 512,
-        "reward.objective": "pairwise_logistic",
-        "reward.warm_start": False,
-        "reward.epochs": 1,
-        "reward.learning_rate": 3e-6,
-        "reward.adam_epsilon": 1e-5,
-        "reward.lr_scheduler": "cosine",
-        "reward.warmup_ratio": 0,
-        "reward.batch_size": 64,
-        "reward.max_length": 638,
-        "reward.lora": None,
-        "policy.learning_rate": 3e-6,
-        "policy.adam_epsilon": 1e-5,
-        "policy.lr_scheduler": "linear",
-        "policy.batch_size": 512,
-        "policy.beta": 0.05,
-        "policy.lora": None,
-        "policy.method": "ppo",
-        "policy.scores.missing_eos_score": -1,
-        "policy.ppo.episodes": 1_000_000,
-        "policy.ppo.rollout_batch": 512,
-        "policy.ppo.epochs": 4,
-        "policy.ppo.gamma": 1,
-        "policy.ppo.gae_lambda": 0.95,
-        "policy.ppo.clip": 0.2,
-        "policy.ppo.value_clip": 0.2,
-        "policy.ppo.value_coef": 0.1,
-        "policy.ppo.whiten_advantages": True,
-        "policy.ppo.whiten_rewards": False,
-    },
-    "ultrachat_mistral7b": {
-        "model.path": "HuggingFaceH4/mistral-7b-sft-beta",
-        "demonstrations.path": "HuggingFaceH4/ultrachat_200k",
-        "rounds": 2,
-        "sft.enabled": False,
-        "sampling.samples_per_prompt": 32,
-        "reward.objective": "pairwise_logistic",
-        "reward.warm_start": False,
-        "reward.epochs": 1,
-        "reward.learning_rate": 5e-6,
-        "reward.adam_epsilon": 1e-5,
-        "reward.lr_scheduler": "cosine",
-        "reward.batch_size": 64,
-        "reward.lora": None,
-        "policy.method": "online_dpo",
-        "policy.learning_rate": 5e-7,
-        "policy.adam_epsilon": 1e-5,
-        "policy.lr_scheduler": "cosine",
-        "policy.batch_size": 64,
-        "policy.beta": 0.1,
-        "policy.lora": None,
-    },
-    "aihf_mistral7b": {
-        "model.path": "HuggingFaceH4/mistral-7b-sft-beta",
-        "demonstrations.path": "HuggingFaceH4/ultrachat_200k",
-        "preferences.path": "HuggingFaceH4/ultrafeedback_binarized",
-        "preferences.split": "train_prefs",
-        "evaluation.preferences.split": "test_prefs",
-        "rounds": 1,
-        "reward.gamma_demo": 1,
-        "reward.alpha_pref": 1,
-        "reward.objective": "pairwise_logistic",
-        "reward.learning_rate": 5e-6,
-        "policy.method": "online_dpo",
-        "policy.learning_rate": 5e-7,
-    },
-    "spin_mistral7b": {
-        "model.path": "HuggingFaceH4/mistral-7b-sft-beta",
-        "demonstrations.limit": 50_000,
-        "rounds": 2,
-        "sampling.max_new_tokens": 256,
-        "sampling.max_prompt_tokens": 512,
-        "policy.method": "spin",
-        "policy.reference": "previous",
-        "policy.loss_type": "sigmoid",
-        "policy.beta": 0.1,
-        "policy.learning_rate": 5e-7,
-        "policy.lr_scheduler": "linear",
-        "policy.warmup_ratio": 0.1,
-        "policy.epochs": 3,
-        "policy.batch_size": 64,
-        "policy.max_length": 1024,
-    },
-}
-
-
-def value_at(config: dict[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        config = config[part]
-    return config
-
-
-def header(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return "\n".join(lines[: next(i for i, x in enumerate(lines) if not x.startswith("#"))])
-
-
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
-def test_every_experiment_loads_strictly(path):
-    config = load_config(AlignConfig, path)
-    assert config.run_dir == f"runs/{path.stem}"
-    processes = 8 if path.stem in PAPER else 1
-    for phase in (config.sft, config.reward, config.policy):
-        if phase is not config.sft or config.sft.enabled:
-            assert phase.batch_size % (phase.micro_batch_size * processes) == 0
-    for file in (config.model.chat_template, config.sft.deepspeed, config.reward.deepspeed):
-        assert file is None or (ROOT / file).is_file()
-
-
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
-def test_every_experiment_opens_with_what_a_reader_needs(path):
-    text = header(path)
-    for word in ("Paper", "Hardware", "Launch", "Expected"):
-        assert re.search(rf"^# {word} +\S", text, re.MULTILINE), f"no line `# {word} ...`"
-    assert f"configs/llm/{path.name}" in text, "the launch line starts another file"
-    for accelerate in re.findall(r"configs/accelerate/\w+\.yaml", text):
-        assert (ROOT / accelerate).is_file()
-    for recipe in re.findall(r"recipes/\w+\.py", text):
-        assert (ROOT / recipe).is_file()
-
-
-@pytest.mark.parametrize("name", PAPER)
-def test_presets_hold_the_papers_values(name):
-    config = to_dict(load_config(AlignConfig, CONFIGS / "llm" / f"{name}.yaml"))
-    found = {key: value_at(config, key) for key in PAPER[name]}
-    assert found == PAPER[name]
-
-
-def test_every_preset_of_a_paper_is_compared():
-    ours = {"quickstart", "quickstart_ppo", "hh_harmless"}
-    assert {p.stem for p in EXPERIMENTS} - ours == set(PAPER)
-
-
-@pytest.mark.parametrize("path", ACCELERATE, ids=lambda p: p.stem)
-def test_accelerate_files_are_what_accelerate_reads(path):
-    from accelerate.commands.config.config_args import ClusterConfig
-
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    config = ClusterConfig.from_yaml_file(str(path))
-    kinds = {"single": "NO", "ddp": "MULTI_GPU", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
-    assert config.distributed_type == kinds[path.stem]
-    assert "mixed_precision" not in raw or raw["mixed_precision"] == "no"
-    assert f"configs/accelerate/{path.name}" in header(path)
-    if path.stem.startswith("zero"):
-        file = ROOT / raw["deepspeed_config"]["deepspeed_config_file"]
-        assert json.loads(file.read_text())["zero_optimization"]["stage"] == int(path.stem[-1])
-
-
-@pytest.mark.parametrize("path", sorted((CONFIGS / "deepspeed").glob("*.json")), ids=str)
-def test_deepspeed_files_leave_the_optimiser_to_the_experiment(path):
-    """Whatever an experiment's YAML sets must be "auto" here, or the two could disagree."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    for key in (
-        "train_batch_size",
-        "train_micro_batch_size_per_gpu",
-        "gradient_accumulation_steps",
-        "gradient_clipping",
-    ):
-        assert config[key] == "auto"
-    assert config["bf16"]["enabled"] == "auto"
-    assert not {"optimizer", "scheduler"} & config.keys()
-
-
-def test_accelerate_covers_the_promised_strategies():
-    assert {p.stem for p in ACCELERATE} == {"single", "ddp", "zero2", "zero3"}
-
 
 # Section 2's table of settings; "code" is the authors' public code.
 CONTROL_PAPER: dict[str, dict[str, Any]] = {
@@ -275,12 +88,7 @@ def control_config(path: Path) -> Any:
 def test_every_control_experiment_loads_and_says_what_a_reader_needs(path):
     config = control_config(path)
     make(config.environment.name, **config.environment.options()).close()
-    text = header(path)
-    for word in ("Paper", "Hardware", "Launch", "Expected"):
-        assert re.search(rf"^# {word} +\S", text, re.MULTILINE), f"no line `# {word} ...`"
-    assert str(path.relative_to(ROOT)) in text, "the launch line starts another file"
-    for recipe in re.findall(r"(?:recipes|eval)/\w+\.py", text):
-        assert (ROOT / recipe).is_file()
+    check_opening(path)
 
 
 def test_every_cell_of_a_comparison_is_a_configuration():
@@ -397,10 +205,9 @@ def test_offline_presets_hold_the_papers_values(preset, name):
 @pytest.mark.parametrize("path", TABULAR, ids=lambda p: p.stem)
 def test_every_tabular_experiment_loads_and_says_what_a_reader_needs(path):
     assert load_config(TabularConfig, path).run_dir == f"runs/tabular_{path.stem}"
-    text = header(path)
-    for word in ("Paper", "Hardware", "Launch", "Expected"):
-        assert re.search(rf"^# {word} +\S", text, re.MULTILINE), f"no line `# {word} ...`"
-    assert f"recipes/tabular_ml_irl.py {path.relative_to(ROOT)}" in text
+    check_opening(path)
+    launch = f"recipes/tabular_ml_irl.py {path.relative_to(ROOT)}"
+    assert launch in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("preset", CONTROL_PAPER)

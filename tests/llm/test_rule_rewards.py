@@ -159,11 +159,12 @@ def configured(home: Path, files: Path, model: Path, name: str) -> AlignConfig:
 
 
 @pytest.mark.parametrize("method", ["ppo", "grpo", "raft"])
-def test_a_guesser_learns_what_the_rule_alone_pays_for(tmp_path, files, guesser, method):
+def test_a_guesser_learns_what_the_rule_alone_pays_for(tmp_path, files, guesser, method, capsys):
     config = configured(tmp_path, files, guesser, method)
     if method == "raft":
         config.rounds, config.policy.batch_size, config.policy.micro_batch_size = 2, 4, 4
     folder = align(config)
+    assert "held out, but not hidden" in capsys.readouterr().out, "the measure is the pay"
     rounds = [
         json.loads((folder / f"rounds/{n:04d}/metrics.json").read_text())
         for n in range(config.rounds)

@@ -87,7 +87,7 @@ def fit_ppo(
     tokenizer = load_tokenizer(policy.model, config.model)
     messages = [p.messages for p in prompts]
     scorer, centre, scale = with_rule(built.scorer, built.centre, built.scale, scores)
-    answers = make_rollouts(built.models, tokenizer, messages, config, scratch, probe)
+    answers = make_rollouts(built.models, tokenizer, messages, config, scratch, probe, seed=seed)
     try:
         stream = ExperienceStream(
             built.models,

@@ -45,6 +45,8 @@ class RolloutSource(ABC):
         tokenizer: PreTrainedTokenizerBase,
         prompts: Sequence[Sequence[Message]],
         config: AlignConfig,
+        *,
+        seed: int,
     ) -> None:
         self.models, self.tokenizer, self.prompts = models, tokenizer, prompts
         self.sampling, self.bf16 = config.sampling, config.model.bf16
@@ -54,7 +56,7 @@ class RolloutSource(ABC):
         if not self.usable:
             raise UserError(f"every prompt is over sampling.max_prompt_tokens={limit}; raise it")
         self.batch = config.policy.ppo.rollout_batch
-        self.seed = config.seed
+        self.seed = seed
 
     def sample(self, batch: int, count: int, seed: int) -> list[Rollout]:
         """This process's `count` answers of the batch."""
@@ -129,8 +131,10 @@ class EngineRollouts(RolloutSource):
         config: AlignConfig,
         scratch: Path,
         probe: Demonstration,
+        *,
+        seed: int,
     ) -> None:
-        super().__init__(models, tokenizer, prompts, config)
+        super().__init__(models, tokenizer, prompts, config, seed=seed)
         self.sampler = PolicySampler(replace(config.sampling, engine="persistent"))
         # One folder for all processes of a machine would need a common name: each has its own.
         self.scratch = scratch
@@ -184,8 +188,11 @@ def make_rollouts(
     config: AlignConfig,
     scratch: Path,
     probe: Demonstration,
+    *,
+    seed: int,
 ) -> RolloutSource:
-    """By `sampling.backend`: vllm gives an engine a process, hf the model itself."""
+    """By `sampling.backend`: vllm gives an engine a process, hf the model itself. `seed`, the same
+    on every process, draws the order of the prompts."""
     if resolve_backend(config.sampling).backend == "vllm":
-        return EngineRollouts(models, tokenizer, prompts, config, scratch, probe)
-    return OwnRollouts(models, tokenizer, prompts, config)
+        return EngineRollouts(models, tokenizer, prompts, config, scratch, probe, seed=seed)
+    return OwnRollouts(models, tokenizer, prompts, config, seed=seed)

@@ -47,7 +47,7 @@ def test_the_engine_answers_as_the_trained_policy_after_every_change(tmp_path: P
     models = SeparateModels(policy, policy, policy, temperature=TEMPERATURE)
     prompts = [[{"role": "user", "content": f"say {w}"}] for w in ("red", "blue", "green")]
     probe = Demonstration("d", ({"role": "user", "content": "say red"},), "good fish tree")
-    source = EngineRollouts(models, tokenizer, prompts, config, tmp_path / "scratch", probe)
+    source = EngineRollouts(models, tokenizer, prompts, config, tmp_path / "scratch", probe, seed=0)
     try:
         for batch in (0, 1):
             shake(policy, batch)

@@ -95,12 +95,14 @@ def test_answers_end_with_their_end_token_and_keep_their_prompts(run, trained_fo
     models = SeparateModels(policy, policy, policy, temperature=1.0)
     config = load_config(AlignConfig, run.parent / "tiny.yaml", [])
     prompts = [[{"role": "user", "content": f"say {w}"}] for w in ("red", "blue", "a long one")]
-    source = OwnRollouts(models, tokenizer, prompts, config)
+    source = OwnRollouts(models, tokenizer, prompts, config, seed=1)
     rollouts = source.sample(0, 32, seed=5)
     assert source.sample(0, 32, seed=5) == rollouts
     assert source.sample(0, 32, seed=6) != rollouts
     counts = [sum(r.source == i for r in rollouts) for i in range(3)]
     assert sorted(counts) == [10, 11, 11], "prompts take turns"
+    others = OwnRollouts(models, tokenizer, prompts, config, seed=2).sample(0, 32, seed=5)
+    assert [r.source for r in others] != [r.source for r in rollouts], "a round has its own order"
     assert any(r.finished for r in rollouts)
     for rollout in rollouts:
         wanted = response_tokens(tokenizer, render_prompt(tokenizer, prompts[rollout.source]))

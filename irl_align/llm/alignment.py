@@ -261,15 +261,8 @@ class Alignment(Callback):
         results = write_results(self.run, finished=True)
         write_report_quietly(self.run.path)
         print(f"\n{render_results(results)}\n")
-        if _pays_its_measure(self.config):
-            print("`hidden reward` is a rule, and rules pay the policy: held out, but not hidden\n")
         print(f"results: {shown(self.run.path / RESULTS_NAME)}")
         print(f"report:  {shown(self.run.path / 'report.html')}")
-
-
-def _pays_its_measure(config: AlignConfig) -> bool:
-    measure = config.evaluation.hidden_reward or ""
-    return measure.startswith("rules:") and config.policy.scores.rules.answers is not None
 
 
 def _point_to_policy(base: Path, out: Path) -> None:

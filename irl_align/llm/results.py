@@ -13,6 +13,10 @@ from irl_align.core.run import RunDirectory
 __all__ = ["RESULTS_NAME", "collect_results", "render_results", "shown", "write_results"]
 
 RESULTS_NAME = "results.json"
+NOT_HIDDEN = (
+    "The hidden reward is a rule, and rules pay the policy: it is measured on held-out prompts, "
+    "but it is not hidden."
+)
 
 
 def _interval(metrics: Mapping[str, float], key: str) -> dict[str, float] | None:
@@ -60,8 +64,14 @@ def _round(run: RunDirectory, number: int) -> dict[str, Any]:
     return {k: v for k, v in row.items() if v is not None}
 
 
+def _pays_its_measure(config: Mapping[str, Any]) -> bool:
+    measure = config.get("evaluation", {}).get("hidden_reward") or ""
+    rules = config.get("policy", {}).get("scores", {}).get("rules", {})
+    return measure.startswith("rules:") and rules.get("answers") is not None
+
+
 def collect_results(run: RunDirectory) -> dict[str, Any]:
-    """Base, SFT and every finished round; seconds of each phase."""
+    """Base, SFT and every finished round; seconds of each phase; `note`: what to know."""
     results: dict[str, Any] = {}
     seconds: dict[str, float] = {}
     for name in ("base", "sft"):
@@ -70,6 +80,8 @@ def collect_results(run: RunDirectory) -> dict[str, Any]:
             results[name] = _policy(record["metrics"])
             seconds[name] = record["seconds"]
     rounds = run.committed_rounds()
+    if _pays_its_measure(run.config()):
+        results["note"] = NOT_HIDDEN
     results["rounds"] = [_round(run, number) for number in rounds]
     for number in rounds:
         for phase in ("sample", "reward", "policy", "evaluate"):
@@ -86,7 +98,7 @@ def write_results(run: RunDirectory, *, finished: bool = False) -> dict[str, Any
 
 
 def render_results(results: Mapping[str, Any]) -> str:
-    """A table for people: base, SFT and each round, with 95% intervals."""
+    """A table for people: base, SFT and each round, with 95% intervals; a note if there is one."""
     columns = (
         ("hidden reward", "hidden_reward"),
         ("gain over SFT", "gain_over_sft"),
@@ -104,10 +116,11 @@ def render_results(results: Mapping[str, Any]) -> str:
     table = [["", *(title for title, _ in present)]]
     table += [[name, *(_cell(row.get(key)) for _, key in present)] for name, row in rows]
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-    return "\n".join(
+    lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in table
-    )
+    ]
+    return "\n".join([*lines, *([f"\n{results['note']}"] if "note" in results else [])])
 
 
 def _cell(value: Any) -> str:

@@ -60,3 +60,4 @@ def test_the_table_shows_what_there_is(run):
     assert "round 0" in table
     assert "0.500 [0.400, 0.600]" in table
     assert "human-pair accuracy" not in table
+    assert "not hidden" not in table

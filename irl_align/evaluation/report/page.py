@@ -166,6 +166,8 @@ def _verdict(view: RunView, found: Measured) -> str:
             f"After {last.title} the policy reaches a hidden reward of "
             f"<b>{escape(number(hidden.mean))}</b>{escape(against)} on held-out prompts."
         )
+        if "note" in view.results:
+            parts.append(escape(str(view.results["note"])))
     gain = found["gain_over_sft"].get(last.name)
     if gain is not None:
         parts.append(_gain_sentence(gain))

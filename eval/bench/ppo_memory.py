@@ -9,7 +9,6 @@ interpreter and its libraries included. The peer trains all weights of policy an
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -71,6 +70,16 @@ def _measure(side: str, base: Path, reward: Path) -> float:
     return float(done.stdout.strip().splitlines()[-1])
 
 
+def _peak() -> int:
+    """Peak resident KiB of this program (Linux).
+
+    Not `getrusage`: its peak outlives exec, so that it is at least what the program that started
+    this one held at that moment.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+
+
 def _side(side: str, base: Path, reward: Path) -> None:
     import torch
 
@@ -117,7 +126,7 @@ def _side(side: str, base: Path, reward: Path) -> None:
             config.policy, config.model, seed=0, scratch=Path(scratch), max_steps=2
         )
         train_ppo(built.models, stream, settings, arguments)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(_peak())
 
 
 if __name__ == "__main__":

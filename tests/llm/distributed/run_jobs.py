@@ -3,17 +3,22 @@
     torchrun --nproc_per_node 2 run_jobs.py JOB.json ...        (or plain python: one process)
 
 Rank 0 leaves the metrics of each job beside its file. A separate program, because a test must not
-join a process group, and because one launch for all jobs pays for one start. PPO's answers are
-written ones: sampled by two processes they would be others than sampled by one.
+join a process group, and because one launch for all jobs pays for one start. Answers of learners
+that sample for themselves are written ones: sampled by two processes they would be others than
+sampled by one.
 """
 
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
+
+from trl import GRPOTrainer, RLOOTrainer
 
 from irl_align.llm.generation.samples import Completion
 from irl_align.llm.jobs import PhaseJob, run_job
+from irl_align.llm.policy.nash import Opponents
 from irl_align.llm.ppo.rollouts import OwnRollouts
 
 WORDS = ("good bird", "bad", "red", "quick fish tree", "old house")
@@ -30,6 +35,23 @@ def written(self: OwnRollouts, prompts: list[int], seed: int, batch: int) -> lis
     return found
 
 
+def siblings(self: Any, prompts: list[list[int]], *rest: Any) -> Any:
+    """Two answers to each prompt, which stand beside each other: what TRL's trainers generate.
+    GRPO's also tells their log probabilities under the engine: there is none."""
+    answers = [_ids(self, sum(prompt) + number % 2) for number, prompt in enumerate(prompts)]
+    return (answers, None) if isinstance(self, GRPOTrainer) else answers
+
+
+def opponents(self: Opponents, prompts: list[list[int]]) -> list[list[int]]:
+    return [_ids(self.trainer, sum(prompt) + 2) for prompt in prompts]
+
+
+def _ids(trainer: Any, number: int) -> list[int]:
+    tokenizer = trainer.processing_class
+    ids = tokenizer(WORDS[number % len(WORDS)], add_special_tokens=False)["input_ids"]
+    return [*ids, tokenizer.eos_token_id]
+
+
 def main(files: list[Path]) -> None:
     for file in files:
         job = PhaseJob.read(file)
@@ -42,4 +64,6 @@ def main(files: list[Path]) -> None:
 
 if __name__ == "__main__":
     OwnRollouts._answer = written
+    Opponents.sample = opponents
+    GRPOTrainer._generate_single_turn = RLOOTrainer._generate_single_turn = siblings
     main([Path(a) for a in sys.argv[1:]])

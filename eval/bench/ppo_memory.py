@@ -16,15 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from eval.bench.workload import base_model
+from irl_align.core.errors import UserError
 
 __all__ = ["run"]
 
 ANSWERS, LENGTH = 16, 40
 SIDES = ("shared", "separate")
+STATUS = Path("/proc/self/status")  # of Linux
 
 
 def run() -> dict[str, Any]:
-    """The benchmark's row: peak GiB of both sides; ratio above 1: ours needs less."""
+    """The benchmark's row: peak GiB of both sides; ratio above 1: ours needs less.
+
+    Raises UserError where there is no /proc.
+    """
+    if not STATUS.exists():
+        raise UserError(f"ppo_memory: {STATUS}: no such file; peak memory is measured on Linux only")
     base = base_model()
     with tempfile.TemporaryDirectory() as scratch:
         reward = Path(scratch) / "reward"
@@ -76,7 +83,7 @@ def _peak() -> int:
     Not `getrusage`: its peak outlives exec, so that it is at least what the program that started
     this one held at that moment.
     """
-    status = Path("/proc/self/status").read_text()
+    status = STATUS.read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
 
 

@@ -31,7 +31,9 @@ def run() -> dict[str, Any]:
     Raises UserError where there is no /proc.
     """
     if not STATUS.exists():
-        raise UserError(f"ppo_memory: {STATUS}: no such file; peak memory is measured on Linux only")
+        raise UserError(
+            f"ppo_memory: {STATUS}: no such file; peak memory is measured on Linux only"
+        )
     base = base_model()
     with tempfile.TemporaryDirectory() as scratch:
         reward = Path(scratch) / "reward"

@@ -128,7 +128,7 @@ def world(config: ControlConfig, *, wrapped: Callable[[Any], Any] | None = None)
     """The world of `config`, closed at the end. `wrapped` is put around the environment that
     learning happens in; evaluations have environments of their own."""
     settings = config.environment
-    environment = make(settings.name, **settings.options())
+    environment = make(settings.name, **settings.options(training=True))
     evaluator = ReturnEvaluator(settings, config.evaluation, config.environment_steps)
     try:
         inner = wrapped(environment) if wrapped is not None else environment

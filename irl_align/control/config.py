@@ -39,10 +39,13 @@ class EnvironmentConfig:
     max_episode_steps: Optional[int] = None  # None: the registered time limit
     fixed_horizon: bool = False  # episodes last to the time limit, whatever happens
     absorbing: bool = False  # an early end is a state of its own (`control.absorbing`)
+    # With fixed_horizon: training starts anew so many steps after a fall. Evaluations do not.
+    cut_after_fall: Optional[int] = None
 
-    def options(self) -> dict[str, Any]:
+    def options(self, *, training: bool = False) -> dict[str, Any]:
         """Arguments of `make` besides the name."""
         return {
+            "cut_after_fall": self.cut_after_fall if training else None,
             "max_episode_steps": self.max_episode_steps,
             "fixed_horizon": self.fixed_horizon,
             "absorbing_flag": self.absorbing,
@@ -53,6 +56,8 @@ class EnvironmentConfig:
             raise ValueError(
                 "fixed_horizon and absorbing are two answers to one question; set one of them"
             )
+        if self.cut_after_fall is not None and not self.fixed_horizon:
+            raise ValueError("cut_after_fall is for environments with fixed_horizon=true")
 
 
 @dataclass
@@ -133,11 +138,15 @@ class RewardConfig:
     activation: str = "relu"
     bound: Optional[float] = 10.0  # of the soft bound; None: unbounded
     spectral_norm: bool = False
+    # Measure what r sees in the demonstrations' standard deviations (of 0.1 at least): a robot's
+    # joints turn fast and its posture hardly moves, but counts.
+    standardised: bool = False
+    columns: Optional[list[int]] = None  # of the observations that r sees, from 0; None: all
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3  # Adam's own, as L2 in the gradient
     steps: int = 1  # Adam steps a round
-    # The learning rate falls linearly to nothing at the end of the run's environment steps: under a
-    # reward that keeps moving no policy settles.
+    # Learning rate and trust region fall linearly to nothing at the end of the run's environment
+    # steps: under a reward that keeps moving no policy settles.
     anneal: bool = False
     discount_in_gradient: bool = False  # weigh step t by gamma^t, as the theory has it
     l2: float = 0.0  # times E[r^2], r before its bound, as in the next two

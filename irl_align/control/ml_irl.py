@@ -37,6 +37,7 @@ from irl_align.control.sac.compiling import threads_for
 from irl_align.control.sac.improvement import SoftActorCritic
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.control.trajectories import Trajectories
+from irl_align.control.transitions import Transitions
 from irl_align.core.loggers import Logger
 from irl_align.core.protocols import Codecs, Metrics, PhaseContext
 from irl_align.core.trainer import Result
@@ -134,7 +135,8 @@ class LikelihoodStep:
     def _weighted(self, trajectories: Trajectories) -> Weighted:
         if self.config.environment.absorbing:
             trajectories = padded_with_absorbing_states(trajectories, self.horizon)
-        return Weighted.of(trajectories, self.horizon, self.gamma)
+        cut = self.config.environment.cut_after_fall is not None
+        return Weighted.of(trajectories, self.horizon, self.gamma, cut=cut)
 
 
 def relabelled(policy: Learner, reward: LearnedReward, seed: int) -> Relabelled:
@@ -162,6 +164,7 @@ def ml_irl(
         reward = LearnedReward(
             spaces.observation_dim, spaces.action_dim, config.reward, seed=config.seed
         )
+        reward.look_at(Transitions.of(demonstrations.trajectories).batch)
         reward.facts["environment"] = spaces.environment
         verbs = Verbs(
             sampler=AgentTrajectories(here.collector, config.round),

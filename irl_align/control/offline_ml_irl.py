@@ -32,6 +32,7 @@ from irl_align.control.reward_fit import LearnedReward, RewardCodec, fit_reward
 from irl_align.control.sac.compiling import threads_for
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.control.scores import reference
+from irl_align.control.transitions import Transitions
 from irl_align.core.loggers import Logger
 from irl_align.core.protocols import Codecs, Metrics, PhaseContext
 from irl_align.core.trainer import Result
@@ -88,6 +89,7 @@ def offline_ml_irl(
         reward = LearnedReward(
             spaces.observation_dim, spaces.action_dim, config.reward, seed=config.seed
         )
+        reward.look_at(Transitions.of(demonstrations.trajectories).batch)
         reward.facts["environment"] = spaces.environment
         with here.directory(keep, FREE_KEYS) as run:
             expert = demonstrations.trajectories

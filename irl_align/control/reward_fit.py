@@ -40,16 +40,27 @@ class Weighted(NamedTuple):
     trajectory: Tensor  # [M], its number
 
     @classmethod
-    def of(cls, trajectories: Trajectories, horizon: int, gamma: float) -> Weighted:
-        """`gamma` = 1 counts every step alike."""
+    def of(
+        cls, trajectories: Trajectories, horizon: int, gamma: float, *, cut: bool = False
+    ) -> Weighted:
+        """`gamma` = 1 counts every step alike. Of trajectories that were `cut` short of the horizon
+        the steps that there are stand for those that are not: together they weigh as much as N
+        whole ones."""
         steps = trajectories.steps()
-        times = torch.from_numpy(steps.times).double()
+        weights = gamma ** torch.from_numpy(steps.times).double() / horizon
+        if cut:
+            whole = (gamma ** torch.arange(horizon).double() / horizon).sum()
+            weights *= len(trajectories) * whole / weights.sum()
         return cls(
             torch.from_numpy(steps.observations),
             torch.from_numpy(steps.actions),
-            (gamma**times / horizon).float(),
+            weights.float(),
             torch.from_numpy(steps.trajectories),
         )
+
+    def mass(self) -> float:
+        """What a reward of 1 at every step comes to: the mean of its returns."""
+        return self.returns(torch.ones_like(self.weights)).mean().item()
 
     def returns(self, rewards: Tensor) -> Tensor:
         """[N]: sums of w_t r_t / T over each trajectory, for rewards [M]."""
@@ -64,6 +75,9 @@ class LearnedReward:
         net: r_theta.
         average: a moving average of theta over the rounds; None when none is asked for.
         facts: what is saved beside the net (environment, alpha).
+        pace: what `slow_down` was last told.
+
+    Raises UserError when `config` does not fit the observations.
     """
 
     def __init__(
@@ -75,20 +89,39 @@ class LearnedReward:
             "activation": config.activation,
             "bound": config.bound,
             "spectral_norm": config.spectral_norm,
+            "standardised": config.standardised,
+            "columns": config.columns,
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.net = RewardNet(observation_dim, action_dim, config.hidden, **options).eval()
+            try:
+                self.net = RewardNet(observation_dim, action_dim, config.hidden, **options).eval()
+            except ValueError as error:
+                raise UserError(f"reward: {error}") from error
         self.average = copy.deepcopy(self.net) if config.average is not None else None
         self.optimiser = torch.optim.Adam(
             self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.facts: dict[str, Any] = {}
+        self.pace = 1.0
+
+    def look_at(self, demonstrations: Batch) -> None:
+        """Before the first fit: what a standardised net measures its inputs by."""
+        if self.config.standardised:
+            for net in (self.net, self.average):
+                if net is not None:
+                    net.standardise(demonstrations.observations, demonstrations.actions)
 
     def slow_down(self, share: float) -> None:
-        """Set the learning rate to `share` of the configured one."""
+        """Set learning rate and trust region to `share` of the configured ones."""
         for group in self.optimiser.param_groups:
             group["lr"] = share * self.config.learning_rate
+        self.pace = share
+
+    @property
+    def most(self) -> float | None:
+        """By how much a round may move r, root mean square."""
+        return None if self.config.trust_region is None else self.pace * self.config.trust_region
 
     def save(self, folder: Path) -> None:
         save_reward(folder / NET, self.net, **self.facts)
@@ -150,7 +183,7 @@ def fit_reward(
     """
     config, net = reward.config, reward.net
     if config.centre:
-        _check_one_length(demonstrations, samples)
+        _check_constant_is_free(demonstrations, samples)
     before = copy.deepcopy(net)
     seen = torch.cat([demonstrations.observations, samples.observations])
     done = torch.cat([demonstrations.actions, samples.actions])
@@ -165,8 +198,9 @@ def fit_reward(
         loss = contrast(expert, samples.returns(rewards[count:]))
         if replay is not None:
             past = net(replay.observations, replay.actions)
-            mass = samples.returns(torch.ones_like(samples.weights)).mean()
-            loss = (1 - replay_share) * loss + replay_share * contrast(expert, mass * past)
+            loss = (1 - replay_share) * loss + replay_share * contrast(
+                expert, samples.mass() * past
+            )
         first = first or {
             "reward/loss": loss.item(),
             "reward/demo_score": rewards[:count].mean().item(),
@@ -185,7 +219,7 @@ def fit_reward(
             net.eval().centre(demonstrations.observations, demonstrations.actions)
             net.train()
     net.eval()
-    change = _stay_near(net, before, seen, done, config.trust_region)
+    change = _stay_near(net, before, seen, done, reward.most)
     if not all(torch.isfinite(p).all() for p in net.parameters()):
         raise UserError("the reward net is no longer finite; lower reward.learning_rate")
     if reward.average is not None and config.average is not None:
@@ -193,10 +227,11 @@ def fit_reward(
     return {**first, "reward/change": change}
 
 
-def _check_one_length(*parts: Weighted) -> None:
-    """A constant changes no policy only where every episode has as many steps as any other."""
-    lengths = torch.cat([part.trajectory.bincount() for part in parts])
-    if lengths.min() < lengths.max():
+def _check_constant_is_free(*parts: Weighted) -> None:
+    """A constant changes no policy only where every episode has, or stands for, as many steps."""
+    masses = [part.mass() for part in parts]
+    if max(masses) - min(masses) > 1e-4 * max(masses):
+        lengths = torch.cat([part.trajectory.bincount() for part in parts])
         raise UserError(
             f"reward.centre=true, but episodes have from {lengths.min()} to {lengths.max()} steps: "
             "there a constant says how good it is to live on; set environment.fixed_horizon=true "
@@ -207,23 +242,16 @@ def _check_one_length(*parts: Weighted) -> None:
 def _gradient_penalty(
     net: RewardNet, demonstrations: Weighted, samples: Weighted, generator: torch.Generator
 ) -> Tensor:
-    """E[|d r / d (s, a)|^2], r before its bound, at random points between a demonstrated and a
-    sampled step."""
-    points: list[Tensor] = []
-    where = [
-        torch.randint(len(part.weights), (_PENALISED,), generator=generator)
-        for part in (demonstrations, samples)
-    ]
+    """E[|d r / d features|^2], r before its bound, at random points between what it sees of a
+    demonstrated and of a sampled step."""
+    ends: list[Tensor] = []
+    for part in (demonstrations, samples):
+        index = torch.randint(len(part.weights), (_PENALISED,), generator=generator)
+        ends.append(net.features(part.observations[index], part.actions[index]))
     share = torch.rand(_PENALISED, 1, generator=generator)
-    for name in ("observations", "actions"):
-        one, other = (
-            getattr(part, name)[index]
-            for part, index in zip((demonstrations, samples), where, strict=True)
-        )
-        points.append((share * one + (1 - share) * other).requires_grad_())
-    wanted = points if net.inputs == "state_action" else points[:1]
-    slopes = torch.autograd.grad(net.unbounded(*points).sum(), wanted, create_graph=True)
-    return torch.cat(slopes, dim=-1).square().sum(dim=-1).mean()
+    points = (share * ends[0] + (1 - share) * ends[1]).detach().requires_grad_()
+    slopes = torch.autograd.grad(net.of_features(points).sum(), points, create_graph=True)[0]
+    return slopes.square().sum(dim=-1).mean()
 
 
 @torch.no_grad()

@@ -109,6 +109,16 @@ def test_the_trust_region_bounds_what_a_round_moves(build):
     assert moved == pytest.approx(change, rel=1e-4)
 
 
+def test_a_slower_pace_shortens_the_trust_region_too(build):
+    expert = weighted(build.trajectories((6,), (False,)))
+    agent = weighted(build.trajectories((6, 6), (False, False)))
+    for share in (1.0, 0.5, 0.0):
+        reward = learned(learning_rate=10.0, trust_region=0.2)
+        reward.slow_down(share)
+        change = fit_reward(reward, expert, agent)["reward/change"]
+        assert 0.9 * share * 0.2 <= change <= share * 0.2
+
+
 @pytest.mark.parametrize("spectral_norm", [False, True])
 def test_a_centred_reward_differs_by_a_constant_alone(build, spectral_norm):
     """Without penalties the constant has no gradient of its own, so both take the same steps."""
@@ -133,6 +143,38 @@ def test_a_level_is_not_taken_from_episodes_that_end_early(build):
     agent = weighted(build.trajectories((6, 4), (False, True)))
     with pytest.raises(UserError, match=r"reward\.centre=true, .* from 4 to 6 steps"):
         fit_reward(learned(centre=True), expert, agent)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.8])
+def test_steps_of_cut_episodes_stand_for_whole_ones(build, gamma):
+    """As much mass as whole episodes have, dealt over the steps as gamma deals it."""
+    whole = weighted(build.trajectories((6, 6), (False, False)), gamma)
+    trajectories = build.trajectories((2, 4), (False, False))
+    cut = Weighted.of(trajectories, HORIZON, gamma, cut=True)
+    assert cut.mass() == pytest.approx(whole.mass())
+    torch.testing.assert_close(
+        cut.weights / cut.weights.sum(),
+        (w := weighted(trajectories, gamma).weights) / w.sum(),
+    )
+    fit_reward(learned(centre=True), whole, cut)  # the level is free there
+
+
+@pytest.mark.parametrize("inputs", ["state", "state_action"])
+def test_a_standardised_reward_does_not_depend_on_units(build, inputs):
+    """The same fit with every observation in other units gives the same rewards."""
+    expert = weighted(build.trajectories((6,), (False,)))
+    agent = weighted(build.trajectories((6, 6), (False, False)))
+    units = torch.tensor([1.0, 3.0, 10.0, 100.0])
+    found = []
+    for factor in (torch.ones(4), units):
+        parts = [p._replace(observations=factor * p.observations) for p in (expert, agent)]
+        reward = learned(inputs=inputs, standardised=True, gradient_penalty=1.0, average=0.9)
+        shown = parts[0]
+        reward.look_at(Batch(shown.observations, shown.actions, shown.observations, shown.weights))
+        fit_reward(reward, *parts)
+        for net in (reward.net, reward.average):
+            found.append(net(parts[1].observations, parts[1].actions).detach())
+    torch.testing.assert_close(found[:2], found[2:])
 
 
 @pytest.mark.parametrize("penalty", ["l2", "gradient_penalty"])

@@ -241,6 +241,7 @@ def clare(
                 planned_updates=config.rounds * config.epochs * config.updates,
             )
             reward = LearnedReward(*shown.layout, config.reward, seed=config.seed)
+            reward.look_at(shown.batch)
             reward.facts["environment"] = spaces.environment
             imagination = Imagination(model, shown, config)
             far = (beta < 0).float().mean().item()

@@ -46,6 +46,7 @@ def make(
     max_episode_steps: int | None = None,
     fixed_horizon: bool = False,
     absorbing_flag: bool = False,
+    cut_after_fall: int | None = None,
     **options: Any,
 ) -> gymnasium.Env[Any, Any]:
     """The environment `name`: a key of `ENVIRONMENTS`, or any registered gymnasium id.
@@ -57,10 +58,13 @@ def make(
         fixed_horizon: episodes last to the time limit whatever happens (f-IRL's setting); a
             fallen robot goes on lying there.
         absorbing_flag: observations get one more number that is 0 (see `absorbing`).
+        cut_after_fall: with `fixed_horizon`, truncate once the robot has lain for so many steps on
+            end. It ends no life, as a time limit does not, but spares steps that all look alike.
         options: handed to the environment, such as `reset_noise_scale`.
 
     Raises UserError for an unknown name (with the nearest one), an option that the environment does
-    not have, a missing package, and `fixed_horizon` where an early end cannot be switched off.
+    not have, a missing package, `fixed_horizon` where an early end cannot be switched off, and
+    `cut_after_fall` where no robot falls.
     """
     try:
         import gymnasium
@@ -82,6 +86,8 @@ def make(
                 f"{name}: fixed_horizon=true, but its early end cannot be switched off; use one "
                 f"of {', '.join(sorted(FALL | NEVER_END))}, or absorbing_flag=true"
             )
+    if cut_after_fall is not None:
+        _check_cut(name, identifier, cut_after_fall, fixed_horizon)
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UserError(f"{name}: max_episode_steps={max_episode_steps}, must be 1 or more")
     try:
@@ -100,7 +106,21 @@ def make(
         raise UserError(f"{name}: {error}; pip install 'irl-align[control]'") from error
     except gymnasium.error.Error as error:
         raise UserError(f"{name}: {error}") from error
+    if cut_after_fall is not None:
+        from irl_align.control.environments.falling import CutAfterFall
+
+        env = CutAfterFall(env, cut_after_fall)
     return _with_absorbing_flag(env) if absorbing_flag else env
+
+
+def _check_cut(name: str, identifier: str, steps: int, fixed_horizon: bool) -> None:
+    if identifier not in FALL or not fixed_horizon:
+        raise UserError(
+            f"{name}: cut_after_fall={steps} needs fixed_horizon=true and a robot that falls, one "
+            f"of {', '.join(sorted(FALL))}"
+        )
+    if steps < 1:
+        raise UserError(f"{name}: cut_after_fall={steps}, must be 1 or more")
 
 
 def _unknown(name: str, registered: list[str]) -> str:

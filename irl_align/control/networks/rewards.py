@@ -4,7 +4,10 @@ A perceptron with an activation after every hidden layer and a smooth bound: a h
 gradient once it is reached, so a saturated reward could never come back. State-only rewards
 ("maxentirl") transfer to other bodies, state-action ones ("maxentirl_sa") fit more.
 
-Left out: normalised inputs. Adding them would make a reward depend on statistics of its data.
+A robot's joints turn at 10 rad/s while its posture moves by a tenth: a net that is held smooth sees
+the first alone. `standardise` measures every input in the demonstrations' standard deviations; the
+scale is part of the saved net. Running statistics of the agent's steps are left out: r would move
+without a step of its own.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from irl_align.core.files import atomic_open
 
 Inputs = Literal["state", "state_action"]
 RewardActivation = Literal["relu", "tanh"]
+LEAST_DEVIATION = 0.1  # in the observations' own units (m, rad, m/s, rad/s)
 _MODULES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
@@ -42,9 +46,15 @@ class RewardNet(nn.Module):
         spectral_norm: divide every weight by its largest singular value, so that r is at most
             1-Lipschitz. The estimate improves by one power iteration per call in training mode;
             in `eval()` mode the net is fixed.
+        standardised: inputs are divided by a `scale` [F], which is 1 until `standardise` is called.
+        columns: numbers of the observations' columns that r looks at; None for all. F is their
+            number, with the actions' if r sees those.
 
-    Raises ValueError on a choice that does not exist, or a bound that is not positive.
+    Raises ValueError on a choice or a column that does not exist, or a bound that is not positive.
     """
+
+    scale: Tensor | None
+    columns: Tensor | None
 
     def __init__(
         self,
@@ -56,12 +66,22 @@ class RewardNet(nn.Module):
         activation: RewardActivation = "relu",
         bound: float | None = 10.0,
         spectral_norm: bool = False,
+        standardised: bool = False,
+        columns: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if inputs not in get_args(Inputs) or activation not in _MODULES:
             raise ValueError(f"unknown {inputs=} or {activation=}")
         if bound is not None and not bound > 0:
             raise ValueError(f"bound must be positive, or None, got {bound}")
+        if columns is not None and not (
+            len(columns) == len(set(columns)) > 0
+            and all(0 <= column < observation_dim for column in columns)
+        ):
+            raise ValueError(
+                f"columns must be different numbers from 0 to {observation_dim - 1}, one at least, "
+                f"got {list(columns)}"
+            )
         self.config: dict[str, Any] = {
             "observation_dim": observation_dim,
             "action_dim": action_dim,
@@ -70,9 +90,14 @@ class RewardNet(nn.Module):
             "activation": activation,
             "bound": bound,
             "spectral_norm": spectral_norm,
+            "standardised": standardised,
+            "columns": None if columns is None else list(columns),
         }
         self.inputs, self.bound = inputs, bound
-        width = observation_dim + (action_dim if inputs == "state_action" else 0)
+        width = observation_dim if columns is None else len(columns)
+        width += action_dim if inputs == "state_action" else 0
+        self.register_buffer("columns", None if columns is None else torch.tensor(list(columns)))
+        self.register_buffer("scale", torch.ones(width) if standardised else None)
         sizes = (width, *hidden, 1)
         layers: list[nn.Module] = []
         for a, b in pairwise(sizes):
@@ -87,10 +112,35 @@ class RewardNet(nn.Module):
 
     def unbounded(self, observations: Tensor, actions: Tensor) -> Tensor:
         """[..., O], [..., A] -> what the bound is put on [...]."""
-        x = observations
-        if self.inputs == "state_action":
-            x = torch.cat([observations, actions], dim=-1)
-        return self.net(x).squeeze(-1)
+        return self.of_features(self.features(observations, actions))
+
+    def features(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """[..., O], [..., A] -> what the first layer sees [..., F], in its own units."""
+        seen = self._seen(observations, actions)
+        return seen if self.scale is None else seen / self.scale
+
+    def of_features(self, features: Tensor) -> Tensor:
+        """[..., F] -> what the bound is put on [...]."""
+        return self.net(features).squeeze(-1)
+
+    def _seen(self, observations: Tensor, actions: Tensor) -> Tensor:
+        if self.columns is not None:
+            observations = observations.index_select(-1, self.columns)
+        if self.inputs == "state":
+            return observations
+        return torch.cat([observations, actions], dim=-1)
+
+    @torch.no_grad()
+    def standardise(self, observations: Tensor, actions: Tensor) -> None:
+        """Let `scale` be the standard deviations over these steps [N, O], [N, A].
+
+        They count as `LEAST_DEVIATION` at least: what hardly moves in a demonstration would be
+        magnified without end elsewhere.
+        """
+        if self.scale is None:
+            raise ValueError("the net was made without standardised=True")
+        deviations = self._seen(observations, actions).std(dim=0, correction=0)
+        self.scale.copy_(deviations.clamp(min=LEAST_DEVIATION))
 
     def bounded(self, rewards: Tensor) -> Tensor:
         """What `unbounded` gave, with the soft bound if there is one."""

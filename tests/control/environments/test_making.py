@@ -76,6 +76,33 @@ def test_a_fixed_horizon_where_nothing_ends_or_cannot_be_kept_from_it():
         make("CartPole", fixed_horizon=True)
 
 
+def test_an_episode_is_cut_so_many_steps_after_a_fall_and_not_ended():
+    env = make("Walker2d", fixed_horizon=True, cut_after_fall=20)
+    for seed in (0, 1):
+        env.reset(seed=seed)
+        env.action_space.seed(seed)
+        healthy, truncated = [], False
+        while not truncated:
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            healthy.append(env.unwrapped.is_healthy)
+            assert not terminated
+        assert len(healthy) < 1000 and not any(healthy[-20:])
+        assert all(any(healthy[i : i + 20]) for i in range(len(healthy) - 20))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Walker2d", {"cut_after_fall": 20}),
+        ("HalfCheetah", {"cut_after_fall": 20, "fixed_horizon": True}),
+        ("Hopper", {"cut_after_fall": 0, "fixed_horizon": True}),
+    ],
+)
+def test_a_cut_where_nothing_falls_or_nothing_goes_on_is_refused(name, options):
+    with pytest.raises(UserError, match=rf"{name}: cut_after_fall"):
+        make(name, **options)
+
+
 def test_the_absorbing_flag_is_zero_while_the_episode_lasts():
     env = make("Hopper", absorbing_flag=True)
     bare = make("Hopper")

@@ -91,8 +91,43 @@ def test_spectral_norm_makes_the_reward_lipschitz(batch):
     assert all(layer.weight.norm(2) <= 20 for layer in tame.net if isinstance(layer, nn.Linear))
 
 
+@pytest.mark.parametrize("inputs", ["state", "state_action"])
+def test_a_reward_sees_its_columns_alone(batch, inputs):
+    observations, actions = batch
+    net = RewardNet(4, 2, inputs=inputs, columns=[2, 0])
+    changed = observations.clone()
+    changed[:, [1, 3]] += 1
+    assert torch.equal(net(changed, actions), net(observations, actions))
+    for seen in (0, 2):
+        changed = observations.clone()
+        changed[:, seen] += 1
+        assert (net(changed, actions) != net(observations, actions)).all()
+
+
+def test_a_standardised_reward_magnifies_what_hardly_moves_up_to_a_limit(batch):
+    observations, actions = batch
+    observations = observations * torch.tensor([20.0, 1.0, 0.02, 0.0]) + 3
+    net = RewardNet(4, 2, inputs="state_action", standardised=True)
+    before = net(observations, actions)
+    net.standardise(observations, actions)
+    deviations = net.features(observations, actions).std(dim=0, correction=0)
+    torch.testing.assert_close(deviations[[0, 1, 4, 5]], torch.ones(4))
+    torch.testing.assert_close(deviations[2], 10 * observations[:, 2].std(correction=0))
+    assert deviations[3] < 1e-5
+    assert (net(observations, actions) != before).any()
+    with pytest.raises(ValueError, match="standardised"):
+        RewardNet(4, 2).standardise(observations, actions)
+
+
 def test_wrong_choices_are_refused():
-    for arguments in ({"inputs": "states"}, {"activation": "gelu"}, {"bound": 0.0}):
+    for arguments in (
+        {"inputs": "states"},
+        {"activation": "gelu"},
+        {"bound": 0.0},
+        {"columns": [4]},
+        {"columns": [0, 0]},
+        {"columns": []},
+    ):
         with pytest.raises(ValueError):
             RewardNet(4, 2, **arguments)
 
@@ -102,7 +137,8 @@ def test_wrong_choices_are_refused():
 def test_a_saved_reward_scores_alike(batch, tmp_path, inputs, spectral_norm):
     torch.manual_seed(0)
     net = RewardNet(4, 2, (16, 8), inputs=inputs, activation="tanh", bound=3.0,
-                    spectral_norm=spectral_norm)  # fmt: skip
+                    spectral_norm=spectral_norm, standardised=True, columns=[0, 3])  # fmt: skip
+    net.standardise(*batch)
     net(*batch)
     save_reward(tmp_path / "reward.pt", net, environment="Hopper-v5", alpha=0.2)
     torch.manual_seed(1)

@@ -260,14 +260,18 @@ def _stay_near(
 ) -> float:
     """Shorten the round's step until r moved by at most `most`; returns by how much it moved."""
     old = before.eval()(seen, done)
-    change = (net(seen, done) - old).square().mean().sqrt().item()
-    while most is not None and change > most:
-        # r is no linear function of theta: aim a little shorter and look again.
-        keep = 0.95 * most / change
-        for parameter, start in zip(net.parameters(), before.parameters(), strict=True):
-            parameter.copy_(start + keep * (parameter - start))
+    starts = list(before.parameters())
+    ends = [parameter.clone() for parameter in net.parameters()]
+    keep = 1.0
+    while True:
         change = (net(seen, done) - old).square().mean().sqrt().item()
-    return change
+        if most is None or change <= most or keep == 0.0:
+            return change
+        # r is no linear function of theta: aim a little shorter and look again. A share of the whole
+        # step, not of what is left of it: of a last bit nine tenths are that bit again, for ever.
+        keep *= 0.95 * most / change
+        for parameter, start, end in zip(net.parameters(), starts, ends, strict=True):
+            parameter.copy_(start + keep * (end - start))
 
 
 @torch.no_grad()

@@ -119,6 +119,18 @@ def test_a_slower_pace_shortens_the_trust_region_too(build):
         assert 0.9 * share * 0.2 <= change <= share * 0.2
 
 
+@pytest.mark.parametrize("share", [1e-5, 1e-6, 1e-7, 1e-9])
+def test_a_trust_region_of_a_few_last_bits_is_kept_too(build, share):
+    """Near the end of an annealed run; steps were halved for ever where they no longer could be."""
+    expert = weighted(build.trajectories((6,), (False,)))
+    agent = weighted(build.trajectories((6, 6), (False, False)))
+    reward = learned(hidden=[64, 64], learning_rate=1e-3, trust_region=0.02, centre=True)
+    fit_reward(reward, expert, agent)
+    reward.slow_down(share)
+    for seed in range(20):
+        assert fit_reward(reward, expert, agent, seed=seed)["reward/change"] <= 0.02 * share
+
+
 @pytest.mark.parametrize("spectral_norm", [False, True])
 def test_a_centred_reward_differs_by_a_constant_alone(build, spectral_norm):
     """Without penalties the constant has no gradient of its own, so both take the same steps."""

@@ -267,7 +267,7 @@ def _stay_near(
         change = (net(seen, done) - old).square().mean().sqrt().item()
         if most is None or change <= most or keep == 0.0:
             return change
-        # r is no linear function of theta: aim a little shorter and look again. A share of the whole
+        # r is no linear function of theta: aim a little shorter, look again. A share of the whole
         # step, not of what is left of it: of a last bit nine tenths are that bit again, for ever.
         keep *= 0.95 * most / change
         for parameter, start, end in zip(net.parameters(), starts, ends, strict=True):

@@ -231,6 +231,9 @@ def test_compared_methods_differ_in_their_own_part_only():
         first = next(
             to_dict(c.config) for c in cells if c.task.environment == cell.task.environment
         )
+        if cell.method in ("f_irl", "bc"):  # where a robot's falls may cut episodes, not theirs
+            for config in (found, first):
+                config["environment"] = {**config["environment"], "cut_after_fall": None}
         if cell.method != "iq_learn":  # it has its authors' own SAC
             assert {key: found[key] for key in shared} == {key: first[key] for key in shared}
         if cell.method == "ml_irl":

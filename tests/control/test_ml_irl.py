@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from irl_align.control import ml_irl as module
+from irl_align.control.assembly import world
 from irl_align.control.config import (
     DemonstrationConfig,
     EnvironmentConfig,
@@ -80,6 +81,8 @@ EVERYTHING = {
         trust_region=0.5,
         average=0.9,
         anneal=True,
+        standardised=True,
+        columns=[0, 2],
     ),
 }
 
@@ -92,6 +95,21 @@ def whole(demonstrations, tmp_path_factory):
         "plain": outcome(ml_irl(tiny(demonstrations, home / "plain"))),
         "all": outcome(ml_irl(tiny(demonstrations, home / "all", **EVERYTHING))),
     }
+
+
+def test_a_standardised_reward_measures_by_the_demonstrations(demonstrations):
+    config = tiny(demonstrations, **EVERYTHING)
+    reward = ml_irl(config, keep=False).reward
+    with world(config) as here:
+        steps = here.demonstrations(config.demonstrations).trajectories.steps()
+    shown = np.concatenate([steps.observations[:, [0, 2]], steps.actions], axis=1)
+    for net in (reward.net, reward.average):
+        np.testing.assert_allclose(net.scale, shown.std(axis=0).clip(0.1), rtol=1e-5)
+
+
+def test_columns_that_the_environment_does_not_have_are_refused(demonstrations):
+    with pytest.raises(UserError, match=r"reward: columns must be .* from 0 to 2, .* 7"):
+        ml_irl(tiny(demonstrations, reward=RewardConfig(columns=[0, 7])), keep=False)
 
 
 VERBS = {

@@ -13,6 +13,7 @@ import torch
 
 import irl_align.control
 from irl_align.control import offline_ml_irl as module
+from irl_align.control.assembly import world
 from irl_align.control.config import (
     DemonstrationConfig,
     EnvironmentConfig,
@@ -75,6 +76,8 @@ EVERYTHING = {
         trust_region=0.5,
         average=0.9,
         anneal=True,
+        standardised=True,
+        columns=[0, 2],
         discount_in_gradient=True,
     ),
     "comparison": ComparisonConfig(start="anywhere", rollouts=5, horizon=6, replay_share=0.5),
@@ -90,6 +93,15 @@ def whole(tiny, tmp_path_factory):
         "all": outcome(offline_ml_irl(tiny(home / "all", **EVERYTHING))),
         "folder": home,
     }
+
+
+def test_a_standardised_reward_measures_by_the_demonstrations(tiny):
+    config = tiny("unused", **EVERYTHING)
+    scale = offline_ml_irl(config, keep=False).reward.net.scale
+    with world(config) as here:
+        steps = here.demonstrations(config.demonstrations).trajectories.steps()
+    shown = np.concatenate([steps.observations[:, [0, 2]], steps.actions], axis=1)
+    np.testing.assert_allclose(scale, shown.std(axis=0).clip(0.1), rtol=1e-5)
 
 
 VERBS = {

@@ -117,7 +117,9 @@ class LikelihoodStep:
             metrics = fit_reward(
                 reward,
                 self._expert(ctx.seed),
-                self._weighted(samples.trajectories),
+                self._weighted(
+                    samples.trajectories, cut=self.config.environment.cut_after_fall is not None
+                ),
                 replay=samples.replay,
                 replay_share=self.config.round.replay_share,
                 seed=ctx.seed,
@@ -132,10 +134,9 @@ class LikelihoodStep:
         chosen = rng.choice(len(self.demonstrations), size=count, replace=False)
         return self._weighted(self.demonstrations.select(int(number) for number in chosen))
 
-    def _weighted(self, trajectories: Trajectories) -> Weighted:
+    def _weighted(self, trajectories: Trajectories, *, cut: bool = False) -> Weighted:
         if self.config.environment.absorbing:
             trajectories = padded_with_absorbing_states(trajectories, self.horizon)
-        cut = self.config.environment.cut_after_fall is not None
         return Weighted.of(trajectories, self.horizon, self.gamma, cut=cut)
 
 

@@ -189,6 +189,7 @@ def fit_reward(
     done = torch.cat([demonstrations.actions, samples.actions])
     generator = torch.Generator().manual_seed(seed)
     first: dict[str, float] = {}
+    mass = samples.mass()
     net.train()
     for _ in range(config.steps):
         unbounded = net.unbounded(seen, done)
@@ -198,9 +199,7 @@ def fit_reward(
         loss = contrast(expert, samples.returns(rewards[count:]))
         if replay is not None:
             past = net(replay.observations, replay.actions)
-            loss = (1 - replay_share) * loss + replay_share * contrast(
-                expert, samples.mass() * past
-            )
+            loss = (1 - replay_share) * loss + replay_share * contrast(expert, mass * past)
         first = first or {
             "reward/loss": loss.item(),
             "reward/demo_score": rewards[:count].mean().item(),
@@ -265,7 +264,7 @@ def _stay_near(
     keep = 1.0
     while True:
         change = (net(seen, done) - old).square().mean().sqrt().item()
-        if most is None or change <= most or keep == 0.0:
+        if most is None or not change > most or keep == 0.0:  # "not >": nan is for the caller
             return change
         # r is no linear function of theta: aim a little shorter, look again. A share of the whole
         # step, not of what is left of it: of a last bit nine tenths are that bit again, for ever.

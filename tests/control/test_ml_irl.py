@@ -112,6 +112,34 @@ def test_columns_that_the_environment_does_not_have_are_refused(demonstrations):
         ml_irl(tiny(demonstrations, reward=RewardConfig(columns=[0, 7])), keep=False)
 
 
+def test_training_is_cut_after_a_fall_and_evaluation_is_not(tmp_path):
+    """A real robot. The level of r is free all the same, and every step of a cut episode counts."""
+    rng = np.random.default_rng(0)
+    shown = Trajectory(
+        rng.normal(size=(121, 11)).astype(np.float32),
+        rng.uniform(-1, 1, size=(120, 3)).astype(np.float32),
+        terminated=False,
+        truncated=True,
+    )
+    save_demonstrations(tmp_path / "shown.npz", Trajectories([shown]))
+    robot = {"name": "Hopper", "max_episode_steps": 120, "fixed_horizon": True}
+    lengths = {}
+    for cut in (5, None):
+        config = tiny(
+            str(tmp_path / "shown.npz"),
+            environment=EnvironmentConfig(**robot, cut_after_fall=cut),
+            sac=SACConfig(hidden=[8], batch_size=6, capacity=1000, compile="never"),
+            reward=RewardConfig(hidden=[8], centre=True),
+            environment_steps=200,
+        )
+        result = ml_irl(config, keep=False)
+        lengths[cut] = [len(episode) for episode in result.policy.latest]
+        last = result.history[-1]
+        assert last["eval/length"] == 120
+        assert last["steps/environment"] == len(result.policy.buffer)
+    assert max(lengths[5]) < 120 and set(lengths[None]) == {120}
+
+
 VERBS = {
     "sample": (module.AgentTrajectories, "sample"),
     "reward": (module.LikelihoodStep, "fit"),

@@ -131,6 +131,16 @@ def test_a_trust_region_of_a_few_last_bits_is_kept_too(build, share):
         assert fit_reward(reward, expert, agent, seed=seed)["reward/change"] <= 0.02 * share
 
 
+def test_a_net_that_blew_up_is_said_and_not_shortened_for_ever(build):
+    expert = weighted(build.trajectories((6,), (False,)))
+    agent = weighted(build.trajectories((6, 6), (False, False)))
+    reward = learned(trust_region=0.2)
+    with torch.no_grad():
+        next(reward.net.parameters()).fill_(float("nan"))
+    with pytest.raises(UserError, match="no longer finite"):
+        fit_reward(reward, expert, agent)
+
+
 @pytest.mark.parametrize("spectral_norm", [False, True])
 def test_a_centred_reward_differs_by_a_constant_alone(build, spectral_norm):
     """Without penalties the constant has no gradient of its own, so both take the same steps."""

@@ -119,6 +119,10 @@ class FIRLConfig(DemonstratedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.environment.cut_after_fall is not None:
+            raise ValueError(
+                "environment.cut_after_fall must be null: f-IRL compares whole trajectories"
+            )
         if self.ratio.recent is not None:
             raise ValueError(
                 "ratio.recent must be null: the ratio is that of the sampled trajectories; see "

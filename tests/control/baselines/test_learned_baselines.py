@@ -300,6 +300,9 @@ def test_absorbing_runs_see_ends_on_both_sides(counter, monkeypatch, kind):
 def test_f_irl_refuses_episodes_that_end_early(counter):
     with pytest.raises(UserError, match=r"ended after \d steps.*fixed_horizon"):
         run("f_irl", counter, environment=EnvironmentConfig(name="tests/Counter-v0"))
+    cut = EnvironmentConfig(name="Hopper", fixed_horizon=True, cut_after_fall=5)
+    with pytest.raises(ValueError, match="cut_after_fall must be null"):
+        run("f_irl", counter, environment=cut)
 
 
 @pytest.mark.parametrize("kind", PLAIN)

@@ -68,7 +68,7 @@ def main() -> int:
                 errors[job.name] = error
             said = f"failed: {error}" if error is not None else "finished"
             print(f"[{number}/{len(todo)}] {job.name}: {said}", flush=True)
-        print(report(home, cells, errors, experts))
+        print(report(home, cells, errors, experts, config.columns))
     finally:
         lock.release()
     for name, error in errors.items():
@@ -77,7 +77,11 @@ def main() -> int:
 
 
 def report(
-    home: Path, cells: list[Any], errors: dict[str, str], experts: dict[str, float | None]
+    home: Path,
+    cells: list[Any],
+    errors: dict[str, str],
+    experts: dict[str, float | None],
+    columns: list[str],
 ) -> str:
     from irl_align.control.methods import method
     from irl_align.core.run import RunDirectory
@@ -86,11 +90,14 @@ def report(
 
     ended = []
     for cell in cells:
-        curve, error, of = None, errors.get(cell.name), method(cell.method)
+        curve, error, of = None, errors.get(cell.name), method(cell.learner)
+        beside: dict[str, float] = {}
         if error is None:
             history = RunDirectory.read(cell.folder).history()
             curve = Curve.of(cell.name, history, steps=of.steps)
-        ended.append(Ended(cell.task.name, cell.method, cell.seed, curve, error, of.axis))
+            last = {key: value for row in history for key, value in row.items()}
+            beside = {key: last[key] for key in columns if key in last}
+        ended.append(Ended(cell.task.name, cell.method, cell.seed, curve, error, of.axis, beside))
     return report_comparison(home, ended, experts)
 
 

@@ -10,6 +10,10 @@ configuration is the shared part of the comparison, then what its environment se
 then its cell (of an environment or of a task); later ones win. What a method does not have of the
 shared part is left out for it: cloning takes no data set. Run s of a cell lies in
 run_dir/TASK/METHOD/seed-s and is an ordinary run directory.
+
+A method may stand there more than once, under names of your own, to compare its settings:
+
+    methods: {weak: {method: bicql, conservative: {alpha: 0.1}}, strong: {method: bicql}}
 """
 
 from __future__ import annotations
@@ -59,7 +63,9 @@ class CompareConfig(DemonstratedConfig):
     seeds: int = 3  # how many, counted from `seed`
     environments: dict[str, Any] = field(default_factory=dict)  # name -> what it sets
     datasets: list[str] = field(default_factory=list)  # each environment with each of them
-    methods: dict[str, Any] = field(default_factory=dict)  # name -> what it sets
+    # name -> what it sets, and with `method` whose settings they are (by default the name's own)
+    methods: dict[str, Any] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)  # metrics to tell beside the return
     cells: dict[str, Any] = field(default_factory=dict)  # TASK/METHOD -> what it sets
     dataset: Optional[DemonstrationConfig] = None  # transitions of others, for who learns from them
     scores: Optional[str] = None  # see OfflineConfig
@@ -104,12 +110,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the grid."""
+    """One run of the grid. `method` is the name in the grid, `learner` the one in `methods`."""
 
     task: Task
     method: str
     seed: int
     config: ExperimentConfig
+    learner: str
 
     @property
     def name(self) -> str:
@@ -133,11 +140,12 @@ def grid(config: CompareConfig) -> list[Cell]:
 
     Raises UserError naming the environment, the method and the key of a setting that does not fit.
     """
+    learners = {name: _learner(config, name) for name in config.methods}
     return [
-        Cell(task, name, seed, _of_cell(config, task, name, seed))
+        Cell(task, name, seed, _of_cell(config, task, name, learner, seed), learner)
         for seed in range(config.seed, config.seed + config.seeds)
         for task in config.tasks()
-        for name in config.methods
+        for name, learner in learners.items()
     ]
 
 
@@ -152,7 +160,7 @@ def check(cells: Sequence[Cell]) -> dict[str, float | None]:
     seen: dict[str, float | None] = {}
     experts: dict[str, float | None] = {}
     for cell in cells:
-        config, of = cell.config, method(cell.method)
+        config, of = cell.config, method(cell.learner)
         try:
             if config.evaluation.every == 0:
                 raise UserError("evaluation.every=0 leaves nothing to compare; set 1 or more")
@@ -170,14 +178,25 @@ def check(cells: Sequence[Cell]) -> dict[str, float | None]:
 
 def run_cell(cell: Cell) -> None:
     """Run or resume one run to its end, and mark it as finished."""
-    of = method(cell.method)
+    of = method(cell.learner)
     of.run(cell.config, loggers=[OnlyEvaluations(ConsoleLogger((of.steps, *COLUMNS)))])
     atomic_write_json(cell.folder / FINISHED, _mark(cell.config))
 
 
-def _of_cell(config: CompareConfig, task: Task, name: str, seed: int) -> ExperimentConfig:
-    of, environment = method(name), task.environment
-    layers: list[tuple[str, Mapping[str, Any]]] = [("the comparison", _shared(config, of, name))]
+def _learner(config: CompareConfig, name: str) -> str:
+    """Whose settings `methods.name` has."""
+    given = config.methods[name]
+    learner = given.get("method", name) if isinstance(given, Mapping) else name
+    if "/" in name or not isinstance(learner, str):
+        raise UserError(f"methods.{name}: give a name without /, and as its method a learner's")
+    return learner
+
+
+def _of_cell(
+    config: CompareConfig, task: Task, name: str, learner: str, seed: int
+) -> ExperimentConfig:
+    of, environment = method(learner), task.environment
+    layers: list[tuple[str, Mapping[str, Any]]] = [("the comparison", _shared(config, of, learner))]
     cells = dict.fromkeys((f"{environment}/{name}", f"{task.name}/{name}"))
     for where, given, left_out in (
         (f"environments.{environment}", config.environments[environment], True),
@@ -187,6 +206,8 @@ def _of_cell(config: CompareConfig, task: Task, name: str, seed: int) -> Experim
         if given is not None and not isinstance(given, Mapping):
             raise UserError(f"{where} = {given!r}: expected a section of settings, or null")
         layer = dict(given or {})
+        if where == f"methods.{name}":
+            layer.pop("method", None)
         if left_out:
             shared = {key.name for key in dataclasses.fields(CompareConfig)} - _keys(of)
             layer = {key: value for key, value in layer.items() if key not in shared}

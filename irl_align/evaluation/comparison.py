@@ -10,7 +10,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ COLUMNS = (
 class Ended:
     """One run of a comparison; `curve` is None when it failed, and `error` says why.
 
-    `environment` may be an environment with a data set; `axis` is what the curve's steps are.
+    `environment` may be an environment with a data set; `axis` is what the curve's steps are;
+    `beside` holds other metrics at the end of the run, to be told beside the return.
     """
 
     environment: str
@@ -40,6 +41,7 @@ class Ended:
     curve: Curve | None
     error: str | None = None
     axis: str = "environment steps"
+    beside: Mapping[str, float] = field(default_factory=dict)
 
 
 def fraction(value: float, expert: float | None) -> float | None:
@@ -61,8 +63,16 @@ def summary(runs: Sequence[Ended], expert: float | None) -> dict[str, Any]:
             "steps": max(curve.steps[-1] for curve in curves),
             "evaluation_steps": max(curve.evaluation_steps for curve in curves),
             "hours": sum(curve.seconds for curve in curves) / 3600,
+            "beside": {
+                key: _mean([run.beside[key] for run in runs if key in run.beside])
+                for key in dict.fromkeys(key for run in runs for key in run.beside)
+            },
         }
     return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def report_comparison(
@@ -106,24 +116,32 @@ def report_comparison(
 def _lines(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = []
     for environment, found in table.items():
-        expert = found["expert"]
+        expert, rows = found["expert"], found["methods"]
+        beside = dict.fromkeys(key for row in rows.values() for key in row.get("beside", {}))
+        widths = {key: max(len(key), 10) + 2 for key in beside}
+        first = max([len("method"), *map(len, rows)]) + 2
         known = f"{expert:.1f}" if expert is not None else "unknown"
         lines.append(f"{environment}: return of the expert {known}")
         lines.append(
-            f"  {'method':<16}{'return':>10}  {'95% over seeds':<22}{'of expert':>9}"
+            f"  {'method':<{first}}{'return':>10}  {'95% over seeds':<22}{'of expert':>9}"
             f"{'steps':>10}{'hours':>8}{'seeds':>7}"
+            + "".join(f"{key:>{width}}" for key, width in widths.items())
         )
-        for name, row in found["methods"].items():
+        for name, row in rows.items():
             if not row["finished"]:
-                lines.append(f"  {name:<16}{'-':>10}  every run failed")
+                lines.append(f"  {name:<{first}}{'-':>10}  every run failed")
                 continue
             # One seed says nothing of others.
             span = f"[{row['low']:.1f}, {row['high']:.1f}]" if row["finished"] > 1 else "-"
             share = "-" if row["fraction"] is None else f"{100 * row['fraction']:.0f}%"
             note = f"  {len(row['failed'])} failed" if row["failed"] else ""
+            told = "".join(
+                f"{row['beside'][key]:>{width}.3f}" if key in row["beside"] else f"{'-':>{width}}"
+                for key, width in widths.items()
+            )
             lines.append(
-                f"  {name:<16}{row['mean']:>10.1f}  {span:<22}{share:>9}{row['steps']:>10}"
-                f"{row['hours']:>8.2f}{row['finished']:>7}{note}"
+                f"  {name:<{first}}{row['mean']:>10.1f}  {span:<22}{share:>9}{row['steps']:>10}"
+                f"{row['hours']:>8.2f}{row['finished']:>7}{told}{note}"
             )
     return lines
 
@@ -132,7 +150,8 @@ def _csv(runs: Sequence[Ended], experts: Mapping[str, float | None]) -> str:
     """One row a finished run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    beside = list(dict.fromkeys(key for run in runs for key in run.beside))
+    writer.writerow([*COLUMNS, *beside])
     for run in runs:
         curve, expert = run.curve, experts[run.environment]
         if curve is None:
@@ -140,7 +159,8 @@ def _csv(runs: Sequence[Ended], experts: Mapping[str, float | None]) -> str:
         last = curve.returns[-1]
         row = [run.environment, run.method, run.seed, last, expert, fraction(last, expert)]
         hours = round(curve.seconds / 3600, 6)
-        writer.writerow([*row, curve.steps[-1], curve.evaluation_steps, hours])
+        told = [run.beside.get(key) for key in beside]
+        writer.writerow([*row, curve.steps[-1], curve.evaluation_steps, hours, *told])
     return text.getvalue()
 
 

@@ -103,8 +103,8 @@ def test_every_cell_of_a_comparison_is_a_configuration():
             assert shown is None or shown.path == f"any/{name}.npz"
             others = getattr(cell.config, "dataset", None)
             assert others is None or others.path == f"any/{kind}.npz"
-            assert (others is None) == (cell.method in ONLINE or cell.method == "value_dice")
-            assert (shown is None) == (cell.method == "mopo")
+            assert (others is None) == (cell.learner in ONLINE or cell.learner == "value_dice")
+            assert (shown is None) == (cell.learner == "mopo")
             assert cell.config.environment.name == name
             make(name, **cell.config.environment.options()).close()
 

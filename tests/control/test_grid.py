@@ -50,6 +50,28 @@ def test_later_layers_win(demonstrations, tmp_path):
     assert one.folder == tmp_path / "Pendulum" / "bc" / "seed-6"
 
 
+def test_a_method_may_stand_there_under_other_names(demonstrations, tmp_path):
+    methods = {
+        "bc": {"epochs": 4},
+        "long": {"method": "bc", "epochs": 9, "epochs_per_round": 3},
+        "own": {"method": "sqil"},
+    }
+    config = compare(
+        demonstrations,
+        run_dir=str(tmp_path),
+        methods=methods,
+        seeds=1,
+        cells={"Pendulum/long": {"epochs": 3}},
+    )
+    bc, long, own = grid(config)
+    assert (bc.learner, long.learner, own.learner) == ("bc", "bc", "sqil")
+    assert (bc.config.epochs, long.config.epochs, long.config.epochs_per_round) == (4, 3, 3)
+    assert long.folder == tmp_path / "Pendulum" / "long" / "seed-0"
+    assert own.config.sac.hidden == [8] and config.methods == methods
+    run_cell(long)
+    assert long.finished() and not bc.finished()
+
+
 def test_paths_of_demonstrations_are_patterns_or_folders(demonstrations, tmp_path):
     shutil.copy(demonstrations, tmp_path / "Pendulum.npz")
     for path in (str(tmp_path / "{environment}.npz"), str(tmp_path)):
@@ -63,6 +85,9 @@ def test_paths_of_demonstrations_are_patterns_or_folders(demonstrations, tmp_pat
         ({"methods": {"bcc": {}}}, r"unknown method 'bcc'; did you mean bc\?"),
         ({"methods": {"bc": {"epoch": 3}}}, r"methods\.bc: unknown key epoch; did you mean epochs"),
         ({"methods": {"bc": 3}}, r"methods\.bc = 3: expected a section"),
+        ({"methods": {"b": {"method": "bcc"}}}, r"unknown method 'bcc'; did you mean bc\?"),
+        ({"methods": {"b": {"method": 3}}}, r"methods\.b: .*as its method a learner's"),
+        ({"methods": {"a/b": {"method": "bc"}}}, r"methods\.a/b: give a name without /"),
         ({"environments": {"Pendulum": {"sac": {"gamma": 2}}}}, r"sac: need gamma in"),
         ({"environments": {"Pendulumm": {}}}, r"Pendulumm bc seed-0: unknown environment"),
         ({"environments": {}}, "name one or more environments and methods"),

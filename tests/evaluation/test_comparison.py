@@ -55,6 +55,21 @@ def test_a_report_tells_of_every_run(tmp_path):
     assert not list(tmp_path.glob(".*"))  # written aside, and named when whole
 
 
+def test_other_metrics_stand_beside_the_return(tmp_path):
+    runs = [
+        Ended("Hopper", "a_long_name_of_a_method", 0, RUNS[0].curve, beside={"eval/q": 1.0}),
+        Ended("Hopper", "a_long_name_of_a_method", 1, RUNS[1].curve, beside={"eval/q": 2.0}),
+        Ended("Hopper", "b", 0, RUNS[2].curve),
+        Ended("Hopper", "c", 0, None, "gone"),
+    ]
+    table = report_comparison(tmp_path, runs, {"Hopper": None}).splitlines()
+    assert table[1].split()[-1] == "eval/q"
+    assert table[2].split()[-1] == "1.500" and table[3].split()[-1] == "-"
+    assert len(table[1]) == len(table[2]) == len(table[3])
+    with open(tmp_path / "compare.csv", newline="") as file:
+        assert [row["eval/q"] for row in csv.DictReader(file)] == ["1.0", "2.0", ""]
+
+
 def test_one_seed_has_no_interval(tmp_path):
     table = report_comparison(tmp_path, RUNS[2:3], {"Hopper": None})
     row = next(line for line in table.splitlines() if line.startswith("  b"))

@@ -27,6 +27,7 @@ environment: {max_episode_steps: 12}
 sac: {hidden: [8], batch_size: 6, update_every: 2, compile: never}
 evaluation: {every: 1, episodes: 1}
 environments: {Pendulum: {}}
+columns: [eval/length]
 methods:
   bc: {epochs: 4, epochs_per_round: 2}
   sqil: {}
@@ -88,6 +89,8 @@ def test_a_cell_that_fails_and_a_second_start(compare, home):
     assert before.items() < marks(home).items()  # cloning was not repeated
     assert set(numbers(home / "runs")) == {"bc", "sqil"}
     assert (home / "runs/Pendulum.png").is_file()
+    with open(home / "runs/compare.csv", newline="") as file:
+        assert [row["eval/length"] for row in csv.DictReader(file)] == ["12.0", "12.0"]
 
 
 def test_killed_and_started_again_it_ends_as_an_unbroken_one(compare, home):

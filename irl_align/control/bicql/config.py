@@ -111,6 +111,8 @@ class AdvantageConfig:
     weight_decay: float = 0.0
     batch_size: int = 256
     steps: int = 10  # a round, K_R
+    # soft_advantage; or zero: r goes to 0, and the conservative term alone is left of the method
+    target: str = "soft_advantage"
     l2: float = 0.1  # times E_D[(r - elsewhere)^2]: r is learned on D_E, but used on all of D
     # What r is drawn to on D. 0 keeps it small; with data of others a negative number makes every
     # step that nobody demonstrated cost something, so that Q leads back to where they have been.
@@ -122,6 +124,7 @@ class AdvantageConfig:
     centre: Optional[bool] = None
 
     def __post_init__(self) -> None:
+        choice("target", self.target, ("soft_advantage", "zero"))
         positive(self, "batch_size", "steps")
         not_negative(self, "l2")
         self.net()

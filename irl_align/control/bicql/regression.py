@@ -6,7 +6,8 @@
 A is what the inverse soft Bellman operator says: the reward under which Q is right. It is taken
 once for each row that a round's steps will see, before the first of them: Q does not change in this
 phase. r is learned on D_E alone but pays on all of D, hence the l2 term and the bound. c is the
-mean over these rows, or 0 (see `AdvantageConfig.centre`).
+mean over these rows, or 0 (see `AdvantageConfig.centre`). With `AdvantageConfig.target` "zero" 0
+stands in A's place: what is left is conservative Q-learning without a reward, the ablation.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class SoftAdvantages:
         clipped = (raw - level).clamp(-bound, bound)
         if not torch.isfinite(clipped).all():
             raise UserError("Q is no longer finite; lower critic.learning_rate")
+        if config.target == "zero":
+            clipped = torch.zeros_like(clipped)
         metrics = {
             "samples/advantage": raw.mean().item(),
             "samples/clipped": (clipped.abs() >= bound).float().mean().item(),

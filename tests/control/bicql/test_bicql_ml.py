@@ -333,3 +333,18 @@ def test_others_can_be_made_to_cost_something(demonstrations, others):
     (_, small), (shown, costly) = found
     assert abs(small) < 0.3 and costly < -0.8
     assert shown > costly + 0.2
+
+
+def test_without_its_target_the_reward_goes_to_zero(demonstrations):
+    """The ablation: Q is conservative under a reward that says nothing."""
+    last = {}
+    for target in ("soft_advantage", "zero"):
+        reward = AdvantageConfig(
+            hidden=[16], batch_size=40, steps=60, learning_rate=3e-3, target=target
+        )
+        row = bicql(tiny(demonstrations, reward=reward), keep=False).history[-1]
+        last[target] = abs(row["reward/demo_score"]), abs(row["reward/sample_score"]), row
+    assert max(last["zero"][:2]) < 0.02
+    assert last["zero"][2]["samples/advantage"] != 0  # measured all the same
+    with pytest.raises(ValueError, match="target is 'none'"):
+        AdvantageConfig(target="none")

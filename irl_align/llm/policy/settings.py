@@ -71,6 +71,10 @@ class PPOSettings:
     clip: float = 0.2
     value_clip: Optional[float] = 0.2  # null: values are not held
     value_coef: float = 0.1
+    # Where the value model's head starts, on the reward model's body: `reward`, at the reward model's
+    # own, which was never asked about half an answer; or `zero`, so that at first the mean is the
+    # baseline. In short rounds the former's errors are most of the advantage.
+    value_head: str = "reward"
     whiten_advantages: bool = True
     whiten_rewards: bool = False
     average: str = "token"  # of the losses: over all tokens, or per answer first (thesis Alg. 7)
@@ -82,6 +86,7 @@ class PPOSettings:
     def __post_init__(self) -> None:
         positive(self, "rollout_batch", "epochs", "clip", "kl_horizon")
         choice("average", self.average, ("token", "answer"))
+        choice("value_head", self.value_head, ("reward", "zero"))
         for name in ("episodes", "value_clip", "target_kl", "importance_cap"):
             if getattr(self, name) is not None:
                 positive(self, name)

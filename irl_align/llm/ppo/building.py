@@ -106,13 +106,18 @@ def _separate(
         if config.policy.gradient_checkpointing:
             model.gradient_checkpointing_enable()
             model.enable_input_require_grads()
+    if config.policy.ppo.value_head == "zero":
+        nn.init.zeros_(value.score.weight)
+        shift, unit = 0.0, 1.0
+    else:
+        shift, unit = centre, scale
     models = SeparateModels(
         trained,
         value,
         frozen,
         temperature=config.sampling.temperature,
-        value_shift=centre,
-        value_scale=scale,
+        value_shift=shift,
+        value_scale=unit,
     )
     return (models, _load_scorer(folder, config), 4) if folder else (models, None, 3)
 
@@ -152,9 +157,10 @@ def _shared(
     if update is None or score is None or folder is None:
         models = SharedModels(lm, value_head, temperature=config.sampling.temperature)
         return (models, _load_scorer(folder, config), 2) if folder else (models, None, 1)
-    with torch.no_grad():
-        value_head.weight.copy_(score / scale)
-        value_head.bias.fill_(-centre / scale)
+    if config.policy.ppo.value_head == "reward":
+        with torch.no_grad():
+            value_head.weight.copy_(score / scale)
+            value_head.bias.fill_(-centre / scale)
     models = SharedModels(lm, value_head, temperature=config.sampling.temperature, score=score)
     scorer = RewardScorer(
         models.classifier(),  # type: ignore[arg-type]

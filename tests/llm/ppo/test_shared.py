@@ -139,6 +139,23 @@ def test_the_value_model_starts_as_the_normalised_reward_model(home):
     assert float(values[-1]) == pytest.approx((raw - CENTRE) / SCALE, abs=1e-4)
 
 
+@pytest.mark.parametrize("shared_base", [True, False])
+def test_a_head_of_zero_values_nothing_until_it_has_learned(home, shared_base):
+    """Its body is the reward model's all the same: the first step of the head sees its features."""
+    batch = batch_of(home)
+    heads = {}
+    for name in ("reward", "zero"):
+        models = built(home, shared_base=shared_base, value_head=name).models
+        _, values = models(**batch.tensors())
+        (values * batch.mask).sum().backward()
+        head = models.value_head if shared_base else models.value.score
+        heads[name] = values.detach(), head.weight.grad
+    assert not heads["zero"][0].any() and heads["reward"][0].any()
+    # The same features under both heads, up to the unit that the values are in.
+    unit = 1.0 if shared_base else SCALE
+    torch.testing.assert_close(heads["zero"][1], heads["reward"][1] * unit, atol=1e-4, rtol=1e-3)
+
+
 def test_both_adapters_get_the_gradients_they_would_get_alone_and_nothing_else_any(home):
     shared, apart = built(home).models, built(home, shared_base=False).models
     batch = batch_of(home)

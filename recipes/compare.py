@@ -2,10 +2,13 @@
 
     python recipes/compare.py configs/llm/compare/quickstart.yaml
     python recipes/compare.py configs/llm/compare/quickstart.yaml --methods spin,ppo seeds=1
+    python recipes/compare.py configs/llm/compare/quickstart.yaml --jobs 2 budget_hours=0.15
 
 Every run has a folder of its own, run_dir/METHOD/seed-S, with the report of an ordinary run. The
 same command goes on after a crash: finished runs are not repeated, others go on behind their last
 finished phase. compare.json, compare.csv and compare.png in run_dir tell of all that have a round.
+With --jobs that many seeds run at a time, one thread each: more is done in all, and less by each of
+them in an hour, so the budget wants to be larger.
 The exit status is 1 when a run failed.
 """
 
@@ -27,14 +30,23 @@ def main() -> int:
     parser.add_argument("config", type=Path, help="a YAML of configs/llm/compare")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--methods", help="only these, with commas between")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time; for CPUs")
     parser.add_argument("--check", action="store_true", help="only look whether all could run")
     parser.add_argument("--report", action="store_true", help="only write table and figure")
     arguments = parser.parse_intermixed_args()
 
     from irl_align.core.lock import FolderLock
     from irl_align.evaluation.method_table import MethodRun, report_methods
-    from irl_align.llm.method_comparison import CompareConfig, check, grid, run_cells
+    from irl_align.llm.method_comparison import (
+        CompareConfig,
+        check,
+        grid,
+        run_cells,
+        run_seeds,
+    )
 
+    if arguments.jobs < 1:
+        raise UserError(f"--jobs {arguments.jobs}: ask for 1 or more")
     config = load_config(CompareConfig, arguments.config, arguments.overrides)
     if arguments.methods is not None:
         wanted = [name.strip() for name in arguments.methods.split(",")]
@@ -54,13 +66,11 @@ def main() -> int:
         lock = FolderLock(home)
         lock.acquire()
         try:
-            failed = run_cells(cells)
+            several = arguments.jobs > 1
+            failed = run_seeds(cells, arguments.jobs, home) if several else run_cells(cells)
         finally:
             lock.release()
-    runs = [
-        MethodRun.read(c.method, c.seed, c.folder, failed.get(f"{c.method} seed-{c.seed}"))
-        for c in cells
-    ]
+    runs = [MethodRun.read(c.method, c.seed, c.folder, failed.get(c.name)) for c in cells]
     print(report_methods(home, runs))
     for name, error in failed.items():
         print(f"failed: {name}: {error}", file=sys.stderr)

@@ -25,9 +25,10 @@ from typing import Any
 from irl_align.core.checks import positive
 from irl_align.core.config import build_config, to_dict
 from irl_align.core.errors import UserError
+from irl_align.core.processes import Job, run_jobs
 from irl_align.llm.config import AlignConfig
 
-__all__ = ["Cell", "CompareConfig", "check", "grid", "run_cells"]
+__all__ = ["Cell", "CompareConfig", "check", "grid", "run_cells", "run_seeds"]
 
 SHARED = ("model", "demonstrations", "sft", "evaluation", "budget_hours")  # no method's to change
 # What base model and SFT do not depend on; runs that differ in nothing else share them.
@@ -56,6 +57,10 @@ class Cell:
     method: str
     seed: int
     config: AlignConfig
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} seed-{self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -151,7 +156,7 @@ def run_cells(
     left = [cell for cell in cells if not cell.finished()]
     say(f"{len(cells)} runs, {len(cells) - len(left)} of them finished before")
     for number, cell in enumerate(left, start=1):
-        name = f"{cell.method} seed-{cell.seed}"
+        name = cell.name
         say(f"[{number}/{len(left)}] {name}")
         try:
             run(dataclasses.replace(cell.config), same_setup(cell, cells))
@@ -159,3 +164,29 @@ def run_cells(
             failed[name] = str(error) or type(error).__name__
             say(f"{name} failed: {failed[name]}")
     return failed
+
+
+def run_seeds(
+    cells: Sequence[Cell], jobs: int, home: Path, say: Callable[[str], None] = print
+) -> dict[str, str]:
+    """:func:`run_cells`, with `jobs` seeds at a time, each in a process of its own and with one
+    thread: two cores do more on two seeds than together on one. What a seed prints is in
+    `home`/seed-S.log."""
+    seeds = {cell.seed: home / f"seed-{cell.seed}.log" for cell in cells}
+    work = [
+        Job(f"seed {seed}", _run_seed, ([cell for cell in cells if cell.seed == seed],), log)
+        for seed, log in seeds.items()
+    ]
+    say(f"{len(work)} seeds, {jobs} at a time; what they say is in {home / 'seed-S.log'}")
+    failed: dict[str, str] = {}
+    for job, error in run_jobs(work, jobs):
+        mine = [cell for cell in cells if seeds[cell.seed] == job.log and not cell.finished()]
+        failed |= {cell.name: f"see {job.log}" for cell in mine} if error is not None else {}
+        say(f"{job.name}: {'finished' if error is None else error}")
+    return failed
+
+
+def _run_seed(cells: Sequence[Cell]) -> None:
+    failed = run_cells(cells)
+    if failed:
+        raise UserError("; ".join(f"{name} failed: {why}" for name, why in failed.items()))

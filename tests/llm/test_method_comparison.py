@@ -155,6 +155,24 @@ def test_recipe_from_the_file_to_table_and_figure(file, monkeypatch, capsys):
     assert "2 of them finished before" in capsys.readouterr().out
 
 
+def test_seeds_side_by_side_and_one_run_that_fails(file, monkeypatch, capsys):
+    """The folder of one run holds rounds without a configuration; the other three go on."""
+    home = file.parent / "compare"
+    (home / "spin/seed-1/rounds").mkdir(parents=True)
+    main = runpy.run_path(str(ROOT / "recipes/compare.py"))["main"]
+    monkeypatch.setattr(sys, "argv", ["compare.py", str(file), "--jobs", "2", "seeds=2"])
+    assert main() == 1
+    assert f"failed: spin seed-1: see {home / 'seed-1.log'}" in capsys.readouterr().err
+    rows = json.loads((home / "compare.json").read_text())["methods"]
+    assert (rows["spin"]["seeds"], rows["spin"]["failed"]) == (1, [1])
+    assert (rows["raft"]["seeds"], rows["raft"]["failed"]) == (2, [])
+    assert "no config.yaml" in (home / "seed-1.log").read_text()
+    assert "finished" in (home / "seed-0.log").read_text()
+    monkeypatch.setattr(sys, "argv", ["compare.py", str(file), "--jobs", "0"])
+    with pytest.raises(UserError, match="--jobs 0"):
+        main()
+
+
 def results(value: float, rounds: int = 2) -> dict:
     def interval(mean: float) -> dict[str, float]:
         return {"mean": mean, "low": mean - 1, "high": mean + 1}

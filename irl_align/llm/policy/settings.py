@@ -71,9 +71,9 @@ class PPOSettings:
     clip: float = 0.2
     value_clip: Optional[float] = 0.2  # null: values are not held
     value_coef: float = 0.1
-    # Where the value model's head starts, on the reward model's body: `reward`, at the reward model's
-    # own, which was never asked about half an answer; or `zero`, so that at first the mean is the
-    # baseline. In short rounds the former's errors are most of the advantage.
+    # Where the value model's head starts, on the reward model's body: `reward`, at the reward
+    # model's own, which was never asked about half an answer; or `zero`, so that at first the mean
+    # is the baseline. In a short round the former's errors are most of the advantage.
     value_head: str = "reward"
     whiten_advantages: bool = True
     whiten_rewards: bool = False

@@ -96,7 +96,7 @@ def _separate(
         base = load_causal_lm(reference.model, config.model, dtype=adapter_base_dtype(config.model))
         trained = add_adapters(base, config.policy.lora, "CAUSAL_LM", seed)
         continue_adapter(trained, policy, initial, config.policy.reference)
-    value = load_classifier(
+    value: Any = load_classifier(
         folder or policy.model,
         dtype=config.model.train_dtype,
         attn_implementation=config.model.attn_implementation,

@@ -98,7 +98,11 @@ def report(
             last = {key: value for row in history for key, value in row.items()}
             beside = {key: last[key] for key in columns if key in last}
         ended.append(Ended(cell.task.name, cell.method, cell.seed, curve, error, of.axis, beside))
-    return report_comparison(home, ended, experts)
+    text = report_comparison(home, ended, experts)
+    for key in columns:
+        if not any(key in run.beside for run in ended):
+            text += f"\ncolumns: no run has the metric {key}"
+    return text
 
 
 def _only(config: Any, name: str, wanted: str | None) -> Any:

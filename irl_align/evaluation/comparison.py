@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -64,15 +65,11 @@ def summary(runs: Sequence[Ended], expert: float | None) -> dict[str, Any]:
             "evaluation_steps": max(curve.evaluation_steps for curve in curves),
             "hours": sum(curve.seconds for curve in curves) / 3600,
             "beside": {
-                key: _mean([run.beside[key] for run in runs if key in run.beside])
+                key: statistics.fmean(run.beside[key] for run in runs if key in run.beside)
                 for key in dict.fromkeys(key for run in runs for key in run.beside)
             },
         }
     return found
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def report_comparison(

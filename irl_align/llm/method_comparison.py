@@ -172,17 +172,17 @@ def run_seeds(
     """:func:`run_cells`, with `jobs` seeds at a time, each in a process of its own and with one
     thread: two cores do more on two seeds than together on one. What a seed prints is in
     `home`/seed-S.log."""
-    seeds = {cell.seed: home / f"seed-{cell.seed}.log" for cell in cells}
-    work = [
-        Job(f"seed {seed}", _run_seed, ([cell for cell in cells if cell.seed == seed],), log)
-        for seed, log in seeds.items()
-    ]
+    work = []
+    for seed in dict.fromkeys(cell.seed for cell in cells):
+        mine = [cell for cell in cells if cell.seed == seed]
+        work.append(Job(f"seed {seed}", _run_seed, (mine,), home / f"seed-{seed}.log"))
     say(f"{len(work)} seeds, {jobs} at a time; what they say is in {home / 'seed-S.log'}")
     failed: dict[str, str] = {}
     for job, error in run_jobs(work, jobs):
-        mine = [cell for cell in cells if seeds[cell.seed] == job.log and not cell.finished()]
-        failed |= {cell.name: f"see {job.log}" for cell in mine} if error is not None else {}
         say(f"{job.name}: {'finished' if error is None else error}")
+        if error is not None:
+            (mine,) = job.arguments
+            failed |= {cell.name: f"see {job.log}" for cell in mine if not cell.finished()}
     return failed
 
 

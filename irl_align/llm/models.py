@@ -136,7 +136,7 @@ def _contiguous_head(model: PreTrainedModel) -> None:
 
 
 def _contiguous(_: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (inputs[0].contiguous(), *inputs[1:])
+    return tuple(given.contiguous() for given in inputs)
 
 
 def load_adapted_lm(

@@ -27,7 +27,7 @@ environment: {max_episode_steps: 12}
 sac: {hidden: [8], batch_size: 6, update_every: 2, compile: never}
 evaluation: {every: 1, episodes: 1}
 environments: {Pendulum: {}}
-columns: [eval/length]
+columns: [eval/length, eval/lenght]
 methods:
   bc: {epochs: 4, epochs_per_round: 2}
   sqil: {}
@@ -88,6 +88,7 @@ def test_a_cell_that_fails_and_a_second_start(compare, home):
     assert "2 runs, 1 of them finished before" in out
     assert before.items() < marks(home).items()  # cloning was not repeated
     assert set(numbers(home / "runs")) == {"bc", "sqil"}
+    assert "no run has the metric eval/lenght" in out and "metric eval/length" not in out
     assert (home / "runs/Pendulum.png").is_file()
     with open(home / "runs/compare.csv", newline="") as file:
         assert [row["eval/length"] for row in csv.DictReader(file)] == ["12.0", "12.0"]

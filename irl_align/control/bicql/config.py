@@ -127,6 +127,10 @@ class AdvantageConfig:
         choice("target", self.target, ("soft_advantage", "zero"))
         positive(self, "batch_size", "steps")
         not_negative(self, "l2")
+        if self.target == "zero" and self.elsewhere != 0:
+            raise ValueError(
+                f"elsewhere is {self.elsewhere} and target zero: r would not be 0; set elsewhere=0"
+            )
         self.net()
 
     def net(self) -> RewardConfig:

@@ -73,7 +73,8 @@ class PPOSettings:
     value_coef: float = 0.1
     # Where the value model's head starts, on the reward model's body: `reward`, at the reward
     # model's own, which was never asked about half an answer; or `zero`, so that at first the mean
-    # is the baseline. In a short round the former's errors are most of the advantage.
+    # is the baseline. In a short round the former's errors are most of the advantage. Without a
+    # reward model, and with one that is no adapter of the policy's base, it is zero in any case.
     value_head: str = "reward"
     whiten_advantages: bool = True
     whiten_rewards: bool = False

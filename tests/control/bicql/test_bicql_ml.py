@@ -348,3 +348,5 @@ def test_without_its_target_the_reward_goes_to_zero(demonstrations):
     assert last["zero"][2]["samples/advantage"] != 0  # measured all the same
     with pytest.raises(ValueError, match="target is 'none'"):
         AdvantageConfig(target="none")
+    with pytest.raises(ValueError, match="elsewhere is -1"):
+        AdvantageConfig(target="zero", elsewhere=-1.0)

@@ -26,6 +26,7 @@ __all__ = ["MethodRun", "report_methods"]
 MEASURES = {"hidden_reward": "hidden reward", "preference_accuracy": "human-pair accuracy"}
 BESIDE = ("gain_over_sft", "win_rate_vs_sft", "kl", "length", "eos_rate")
 PHASES = ("sample", "reward", "policy")
+_FAR = 20.0  # nats, from which on the figure's KL is logarithmic
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ def _figure(folder: Path, runs: Sequence[MethodRun], measure: str) -> Path | Non
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     by_hours, by_kl = figure.subplots(1, 2, sharey=True)
+    farthest = 0.0
     for number, method in enumerate(dict.fromkeys(run.method for run in runs)):
         mine = [run for run in runs if run.method == method]
         for first, run in enumerate(mine):
@@ -178,6 +180,7 @@ def _figure(folder: Path, runs: Sequence[MethodRun], measure: str) -> Path | Non
             far = [_value(row, "kl") for row in run.rounds]
             if None not in far:
                 by_kl.plot(far, values, linewidth=1, **style)
+                farthest = max(farthest, *(kl for kl in far if kl is not None))
     levels = [
         _value(run.results["sft"], measure) for run in runs if run.results and "sft" in run.results
     ]
@@ -190,6 +193,8 @@ def _figure(folder: Path, runs: Sequence[MethodRun], measure: str) -> Path | Non
             axes.axhline(_mean(known), color="black", linestyle="--", linewidth=1, label="SFT")
         axes.set(xlabel=name)
         axes.grid(alpha=0.3)
+    if farthest > _FAR:  # one that ran away would press all others against the axis
+        by_kl.set_xscale("symlog", linthresh=1.0)
     by_hours.set(ylabel=MEASURES[measure])
     by_hours.legend(title="method (seeds)", fontsize="small")
     path = folder / "compare.png"

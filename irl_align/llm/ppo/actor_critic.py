@@ -20,12 +20,19 @@ from irl_align.llm.ppo.experience import TokenBatch
 __all__ = ["ActorCritic", "SeparateModels", "answer_logprobs", "answer_values", "without_dropout"]
 
 
-def answer_logprobs(model: Any, batch: TokenBatch, temperature: float) -> Tensor:
+def _start(batch: TokenBatch, lower: Tensor | None) -> dict[str, Tensor]:
+    """What a model starts from: token ids, or what the layers below it made of them."""
+    return {"input_ids": batch.input_ids} if lower is None else {"inputs_embeds": lower}
+
+
+def answer_logprobs(
+    model: Any, batch: TokenBatch, temperature: float, lower: Tensor | None = None
+) -> Tensor:
     """log pi(y_t | x, y_<t) of the answers' tokens under the logits / temperature; [B, T], float32.
-    What stands behind an answer is whatever the padding gives."""
+    What stands behind an answer is whatever the padding gives. `lower`: see `halves`."""
     length = batch.mask.shape[1]
     logits = model(
-        input_ids=batch.input_ids,
+        **_start(batch, lower),
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
         use_cache=False,
@@ -37,12 +44,14 @@ def answer_logprobs(model: Any, batch: TokenBatch, temperature: float) -> Tensor
     return chosen
 
 
-def answer_values(body: Any, head: nn.Module, batch: TokenBatch) -> Tensor:
+def answer_values(
+    body: Any, head: nn.Module, batch: TokenBatch, lower: Tensor | None = None
+) -> Tensor:
     """Value of the state in which each answer token is chosen: read one column before it; [B, T],
-    float32."""
+    float32. `lower`: see `halves`."""
     length = batch.mask.shape[1]
     hidden = body(
-        input_ids=batch.input_ids,
+        **_start(batch, lower),
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
         use_cache=False,
@@ -72,14 +81,24 @@ class ActorCritic(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, mask: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        mask: Tensor,
+        lower: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(log probabilities, values) of the answers' tokens, both [B, T]; a :class:`TokenBatch`'s
-        tensors."""
+        tensors, and what :meth:`lower` made of it, if that is known."""
 
     @abstractmethod
-    def reference_logprobs(self, batch: TokenBatch) -> Tensor:
+    def reference_logprobs(self, batch: TokenBatch, lower: Tensor | None = None) -> Tensor:
         """As the policy's log probabilities, by pi_ref; [B, T]."""
+
+    def lower(self, batch: TokenBatch) -> Tensor | None:
+        """Hidden states [B, P + T, H] that all roles have in common and no step changes; None where
+        there are none."""
+        return None
 
     @abstractmethod
     def policy_model(self) -> Any:
@@ -113,7 +132,12 @@ class SeparateModels(ActorCritic):
         without_dropout(self)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, mask: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        mask: Tensor,
+        lower: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         batch = TokenBatch(input_ids, attention_mask, position_ids, mask)
         raw = answer_values(self.value.base_model, self.value.score, batch)
@@ -121,7 +145,7 @@ class SeparateModels(ActorCritic):
         return answer_logprobs(self.policy, batch, self.temperature), values
 
     @torch.no_grad()
-    def reference_logprobs(self, batch: TokenBatch) -> Tensor:
+    def reference_logprobs(self, batch: TokenBatch, lower: Tensor | None = None) -> Tensor:
         return answer_logprobs(self.reference, batch, self.temperature)
 
     def policy_model(self) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Experience", "Rollout", "TokenBatch", "pad_answers", "pad_rollouts"]
+__all__ = ["Experience", "Rollout", "TokenBatch", "pad_answers", "pad_lower", "pad_rollouts"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,10 @@ class Rollout:
 
 @dataclass
 class Experience:
-    """A rollout as the models saw it before the update. Tensors are [T], T its own length."""
+    """A rollout as the models saw it before the update. Tensors are [T], T its own length.
+
+    `lower` [P + T, H]: what layers that no step changes make of prompt and answer, if it is kept.
+    """
 
     rollout: Rollout
     score: float  # after scaling and the rule for unfinished answers
@@ -40,6 +43,7 @@ class Experience:
     logprobs: Tensor
     reference_logprobs: Tensor
     values: Tensor
+    lower: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -96,6 +100,14 @@ def pad_rollouts(rollouts: Sequence[Rollout], pad_token_id: int) -> TokenBatch:
     # Padding in front must not shift positions; behind, nobody reads them.
     positions = (attention.cumsum(1) - 1).clamp(min=0)
     return TokenBatch(ids, attention, positions, mask)
+
+
+def pad_lower(rows: Sequence[Tensor], batch: TokenBatch) -> Tensor:
+    """Hidden states [P_i + T_i, H] of the rollouts of `batch`, where its tokens stand; 0 elsewhere.
+    [B, P + T, H]."""
+    padded = rows[0].new_zeros(*batch.input_ids.shape, rows[0].shape[1])
+    padded[batch.attention_mask > 0] = torch.cat(list(rows))
+    return padded
 
 
 def pad_answers(rows: Sequence[Tensor]) -> Tensor:

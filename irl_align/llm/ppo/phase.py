@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from irl_align.core.loggers import ConsoleLogger
 from irl_align.llm.data.schema import Demonstration, Message, Prompt
+from irl_align.llm.distributed import world
 from irl_align.llm.models import load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
 from irl_align.llm.policy.scores import paid, rule_metrics, with_rule
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from irl_align.llm.config import AlignConfig
 
 __all__ = ["fit_ppo", "stream_shape"]
+
+TOLD = ("score", "kl", "return", "length", "eos_rate")  # of rollouts.jsonl, on the console
 
 
 def stream_shape(config: AlignConfig, prompts: int) -> StreamShape:
@@ -100,6 +105,7 @@ def fit_ppo(
             seed=seed,
             bf16=config.model.bf16,
             pay=partial(paid, settings=scores, centre=centre, scale=scale),
+            tell=_say,
         )
         _, metrics = train_ppo(built.models, stream, settings, arguments, out)
     finally:
@@ -108,6 +114,13 @@ def fit_ppo(
     built.release_reward()
     _save(built, policy, initial, reward, tokenizer, out, probe, config, seed)
     return metrics
+
+
+def _say(batch: int, row: dict[str, float]) -> None:
+    """A line for who watches: a round of PPO is long, and what goes wrong shows here first."""
+    if world().is_main:
+        shown = {name: row[name] for name in TOLD}
+        ConsoleLogger(stream=sys.stderr).log(batch, shown, kind="answers")
 
 
 def _save(

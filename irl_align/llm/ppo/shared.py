@@ -22,6 +22,7 @@ from irl_align.llm.ppo.actor_critic import (
     without_dropout,
 )
 from irl_align.llm.ppo.experience import TokenBatch
+from irl_align.llm.ppo.halves import LowerHalf
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -65,6 +66,9 @@ class SharedModels(ActorCritic):
             if f".{POLICY}." in name or f".{VALUE}." in name
         ]
         self._as(POLICY)
+        self.lower_half = LowerHalf.below(
+            self.body, [n for n, _ in self.lm.named_parameters() if ".lora_" in n]
+        )
 
     def _as(self, role: str | None) -> None:
         if role is None:
@@ -89,23 +93,43 @@ class SharedModels(ActorCritic):
         finally:
             self._as(POLICY)
 
+    def lower(self, batch: TokenBatch) -> Tensor | None:
+        return self.lower_half(batch) if self.lower_half is not None else None
+
+    @contextmanager
+    def _from(self, lower: Tensor | None) -> Iterator[None]:
+        """The layers that are left to compute."""
+        if lower is None or self.lower_half is None:
+            yield
+        else:
+            with self.lower_half.upper():
+                yield
+
     @property
     def body(self) -> Any:
         """The language model without its output layer, under whichever adapter is in use."""
         return self.lm.get_base_model().base_model
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, mask: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        mask: Tensor,
+        lower: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         batch = TokenBatch(input_ids, attention_mask, position_ids, mask)
-        with self.playing(VALUE):
-            values = answer_values(self.body, self.value_head, batch)
-        return answer_logprobs(self.lm, batch, self.temperature), values
+        lower = self.lower(batch) if lower is None else lower
+        with self._from(lower):
+            with self.playing(VALUE):
+                values = answer_values(self.body, self.value_head, batch, lower)
+            return answer_logprobs(self.lm, batch, self.temperature, lower), values
 
     @torch.no_grad()
-    def reference_logprobs(self, batch: TokenBatch) -> Tensor:
-        with self.playing(None):
-            return answer_logprobs(self.lm, batch, self.temperature)
+    def reference_logprobs(self, batch: TokenBatch, lower: Tensor | None = None) -> Tensor:
+        lower = self.lower(batch) if lower is None else lower
+        with self.playing(None), self._from(lower):
+            return answer_logprobs(self.lm, batch, self.temperature, lower)
 
     def policy_model(self) -> Any:
         return self.lm

@@ -25,7 +25,7 @@ from irl_align.llm.ppo.advantages import (
     masked_whiten,
     token_rewards,
 )
-from irl_align.llm.ppo.experience import Experience, Rollout, pad_answers, pad_rollouts
+from irl_align.llm.ppo.experience import Experience, Rollout, pad_answers, pad_lower, pad_rollouts
 from irl_align.llm.ppo.kl_control import KLCoefficient
 from irl_align.llm.ppo.losses import importance_weights
 from irl_align.llm.reward.classifier import autocast
@@ -52,7 +52,7 @@ class ExperienceStream:
     """Iterates over micro-batches (dictionaries of tensors); see the module.
 
     `pay`: (raw score, finished) -> what the answer is paid. `history` has one row of metrics for
-    each batch of answers, the same on every process.
+    each batch of answers, the same on every process; `tell` hears of each as soon as it is there.
     """
 
     def __init__(
@@ -68,12 +68,13 @@ class ExperienceStream:
         seed: int,
         bf16: bool = False,
         pay: Callable[[float, bool], float] = lambda raw, finished: raw,
+        tell: Callable[[int, dict[str, float]], None] = lambda batch, row: None,
     ) -> None:
         self.models, self.sample, self.score = models, sample, score
         self.settings, self.shape = settings, shape
         self.kl_coefficient = KLCoefficient(beta, settings.target_kl, settings.kl_horizon)
         self.pad_token_id, self.seed, self.bf16 = pad_token_id, seed, bf16
-        self.pay = pay
+        self.pay, self.tell = pay, tell
         self.history: list[dict[str, float]] = []
         place = world()
         per_step = shape.micro_batch_size * place.size
@@ -110,12 +111,14 @@ class ExperienceStream:
         found: dict[int, Experience] = {}
         order = sorted(range(len(rollouts)), key=lambda i: _tokens(rollouts[i]), reverse=True)
         step = self.shape.micro_batch_size
+        keep = world().size == 1  # it is too much to send around; there every step computes it anew
         for start in range(0, len(order), step):
             chunk = order[start : start + step]
             batch = pad_rollouts([rollouts[i] for i in chunk], self.pad_token_id).to(device)
             with autocast(device, self.bf16):
-                logprobs, values = self.models(**batch.tensors())
-                reference = self.models.reference_logprobs(batch)
+                lower = self.models.lower(batch)
+                logprobs, values = self.models(**batch.tensors(), lower=lower)
+                reference = self.models.reference_logprobs(batch, lower)
             for row, i in enumerate(chunk):
                 length = len(rollouts[i].answer)
                 found[i] = Experience(
@@ -125,6 +128,9 @@ class ExperienceStream:
                     logprobs[row, :length].cpu(),
                     reference[row, :length].cpu(),
                     values[row, :length].cpu(),
+                    lower[row, batch.attention_mask[row] > 0].cpu()
+                    if keep and lower is not None
+                    else None,
                 )
         return [found[i] for i in range(len(rollouts))]
 
@@ -165,6 +171,7 @@ class ExperienceStream:
             "value_error": float(masked_mean((values - returns) ** 2, mask)),
         }
         row |= self._engine(experiences, table, mask)
+        self.tell(len(self.history), row)
         self.history.append(row)
         self.kl_coefficient.observe(kl, len(experiences))
         return table
@@ -218,7 +225,9 @@ class ExperienceStream:
             shares = batch.mask / tokens
         else:
             shares = batch.mask / batch.mask.sum(1, keepdim=True) / self.shape.batch_size
-        return batch.tensors() | {n: t[:, :width] for n, t in table.items()} | {"shares": shares}
+        found = batch.tensors() | {n: t[:, :width] for n, t in table.items()} | {"shares": shares}
+        lower = [e.lower for e in experiences if e.lower is not None]
+        return found | ({"lower": pad_lower(lower, batch)} if lower else {})
 
 
 def _tokens(rollout: Rollout) -> int:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ROLLOUTS_NAME", "make_ppo_trainer", "train_ppo"]
 
 ROLLOUTS_NAME = "rollouts.jsonl"
+READ = ("input_ids", "attention_mask", "position_ids", "mask", "lower")  # by the models
 
 
 def ppo_loss(
@@ -72,8 +73,7 @@ def make_ppo_trainer(
             return_outputs: bool = False,
             num_items_in_batch: Tensor | int | None = None,
         ) -> Any:
-            names = ("input_ids", "attention_mask", "position_ids", "mask")
-            logprobs, values = model(**{name: inputs[name] for name in names})
+            logprobs, values = model(**{name: inputs[name] for name in READ if name in inputs})
             loss, statistics = ppo_loss(logprobs, values, inputs, settings)
             for name, value in statistics.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value.double()

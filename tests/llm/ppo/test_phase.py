@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,7 +55,11 @@ def run(tmp_path_factory, trained_folder) -> Path:
             demonstrations=write_demonstrations(home / "demonstrations.jsonl", rows=16),
         )
     )
-    return align(load_config(AlignConfig, home / "tiny.yaml", []))
+    said = io.StringIO()
+    with redirect_stderr(said):
+        folder = align(load_config(AlignConfig, home / "tiny.yaml", []))
+    (folder / "said.txt").write_text(said.getvalue())
+    return folder
 
 
 def told(run: Path, number: int) -> list[dict[str, float]]:
@@ -74,6 +80,12 @@ def test_every_batch_is_told_of(run):
         assert found["policy/models"] == 1, "reward and policy are adapters of one base"
         assert found["policy/score"] == batches[-1]["score"]
         assert batches[0]["beta"] == batches[-1]["beta"] == 0.1
+
+
+def test_who_watches_sees_each_batch_as_it_comes(run):
+    lines = [li for li in (run / "said.txt").read_text().splitlines() if li.startswith("answers ")]
+    assert len(lines) == 2 * 4
+    assert lines[5].startswith(f"answers 1: score {told(run, 1)[1]['score']:.4g}  kl ")
 
 
 def test_the_second_round_goes_on_from_the_first_ones_adapter(run):

@@ -33,7 +33,7 @@ policy:
   method: {method}
   reference: base
   beta: 0.05
-  learning_rate: 1.0e-2
+  learning_rate: 5.0e-3
   warmup_ratio: 0.0
   batch_size: 32
   micro_batch_size: 32
@@ -46,47 +46,46 @@ evaluation:
   samples_per_prompt: 16
 launch: {{inline: true, tensorboard: false}}
 """
-OTHERS = [word for word in WORDS if word not in ("good", "bad", "fish", "tree")]
+PLAIN = [word for word in WORDS if word not in ("good", "bad")]
+LIKED, DISLIKED = PLAIN[:7], PLAIN[7:]
 
 
 def write_home(home: Path, model: Path, method: str, *overrides: str) -> AlignConfig:
-    """Demonstrations begin with good and name neither animal nor plant; of a human pair the chosen
-    answer names the fish and the other the tree, and both begin alike."""
+    """Demonstrations begin with good, and with whatever words go on; both answers of a human pair
+    begin alike, and the chosen one goes on with words that are liked."""
 
     def write(name: str, rows: list[dict[str, str]]) -> None:
         (home / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def other(i: int) -> str:
-        return OTHERS[i % len(OTHERS)]
+    def two(words: list[str], i: int) -> str:
+        return f"{words[i % len(words)]} {words[(3 * i + 1) % len(words)]}"
 
     def pair(i: int) -> dict[str, str]:
         start = ("good", "bad")[i % 2]
-        chosen, rejected = f"{start} fish {other(i)}", f"{start} tree {other(i)}"
-        if i % 3 == 0:
-            chosen, rejected = f"{start} {other(i)} fish", f"{start} {other(i)} tree"
-        return {"prompt": f"say {other(5 * i)} {i}", "chosen": chosen, "rejected": rejected}
+        chosen, rejected = f"{start} {two(LIKED, i)}", f"{start} {two(DISLIKED, i)}"
+        return {"prompt": f"say {PLAIN[5 * i % 15]} {i}", "chosen": chosen, "rejected": rejected}
 
     write(
         "demonstrations.jsonl",
         [
-            {"prompt": f"say {other(i)} {i}", "response": f"good {other(3 * i)} {other(7 * i + 1)}"}
+            {"prompt": f"say {PLAIN[i % 15]} {i}", "response": f"good {two(PLAIN, 7 * i)}"}
             for i in range(32)
         ],
     )
     write("pairs.jsonl", [pair(i) for i in range(100, 132)])
     write("held.jsonl", [pair(i) for i in range(200, 216)])
-    write("prompts.jsonl", [{"prompt": f"say {other(i)} {i}"} for i in range(300, 308)])
+    write("prompts.jsonl", [{"prompt": f"say {PLAIN[i % 15]} {i}"} for i in range(300, 308)])
     (home / "tiny.yaml").write_text(CONFIG.format(home=home, model=model, method=method))
     return load_config(AlignConfig, home / "tiny.yaml", list(overrides))
 
 
 def shares(file: Path) -> tuple[float, float]:
-    """(share of answers that begin with good; fishes less trees in an answer)."""
+    """(share of answers that begin with good; liked words less disliked ones in an answer)."""
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     answers = [c["text"].split() for row in rows for c in row["completions"]]
     good = sum(words[:1] == ["good"] for words in answers)
-    fish = sum(words.count("fish") - words.count("tree") for words in answers)
-    return good / len(answers), fish / len(answers)
+    liked = sum((w in LIKED) - (w in DISLIKED) for words in answers for w in words)
+    return good / len(answers), liked / len(answers)
 
 
 # As many passes as give each learner some thirty steps.
@@ -99,11 +98,11 @@ def test_each_learner_learns_from_demonstrations_and_from_people(tmp_path, train
     folder = align(config)
     found = json.loads((folder / "rounds/0000/metrics.json").read_text())
     assert found["eval/preference_accuracy"] > 0.8
-    assert found["reward/accuracy"] > 0.6, "a base model's good answers are not told apart"
-    good, fish = shares(folder / "setup/sft/completions.jsonl")
+    good, liked = shares(folder / "setup/sft/completions.jsonl")
     better, more = shares(folder / "rounds/0000/evaluation/completions.jsonl")
+    print("XX", method, found["eval/kl"], better, more, good, liked)
     assert better > good + 0.15
-    assert more > fish + 0.1
+    assert more > liked + 0.3
 
 
 def test_a_weight_of_zero_leaves_people_out(tmp_path, trained_folder):

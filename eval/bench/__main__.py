@@ -76,7 +76,14 @@ def main() -> int:
 def _benches(
     environments: list[str] | None = None, seeds: int | None = None, steps: int | None = None
 ) -> dict[str, Bench]:
-    from eval.bench import generation, ppo_memory, quickstart_round, reward_scoring, tabular
+    from eval.bench import (
+        generation,
+        ppo_batch,
+        ppo_memory,
+        quickstart_round,
+        reward_scoring,
+        tabular,
+    )
     from eval.bench.control import ml_irl, returns, sac, soft_backup, world_model
 
     sb3, sbx = "stable_baselines3", "sbx"
@@ -85,6 +92,7 @@ def _benches(
         "quickstart_round": quickstart_round.run,
         "reward_scoring": reward_scoring.run,
         "ppo_memory": ppo_memory.run,
+        "ppo_batch": ppo_batch.run,
         "tabular": tabular.run,
         "soft_backup_400": soft_backup.run,
         "sac_64": partial(sac.loop, "sac_64", sac.SMALL, sb3),

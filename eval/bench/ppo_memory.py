@@ -18,7 +18,7 @@ from typing import Any
 from eval.bench.workload import base_model
 from irl_align.core.errors import UserError
 
-__all__ = ["run"]
+__all__ = ["run", "write_reward"]
 
 ANSWERS, LENGTH = 16, 40
 SIDES = ("shared", "separate")
@@ -37,7 +37,7 @@ def run() -> dict[str, Any]:
     base = base_model()
     with tempfile.TemporaryDirectory() as scratch:
         reward = Path(scratch) / "reward"
-        _write_reward(base, reward)
+        write_reward(base, reward)
         peaks = {side: _measure(side, base, reward) for side in SIDES}
     ours, peer = (peaks[side] / 2**20 for side in SIDES)
     print(f"ppo_memory: {ours:.2f} GiB against {peer:.2f} GiB, a share of {ours / peer:.2f}")
@@ -45,7 +45,8 @@ def run() -> dict[str, Any]:
     return {"ppo_memory": row}
 
 
-def _write_reward(base: Path, folder: Path) -> None:
+def write_reward(base: Path, folder: Path, *, top_layers: int | None = None) -> None:
+    """A reward model that is an adapter of `base`, on its last layers or on all."""
     import torch
 
     from irl_align.llm.chat import template_hash
@@ -55,7 +56,8 @@ def _write_reward(base: Path, folder: Path) -> None:
     from irl_align.llm.reward.info import CONFIG_NAME, RewardModelInfo
 
     tokenizer = load_tokenizer(base)
-    adapted = add_adapters(load_classifier(base, new_head=True), LoraSettings(), "SEQ_CLS", 0)
+    lora = LoraSettings(top_layers=top_layers)
+    adapted = add_adapters(load_classifier(base, new_head=True), lora, "SEQ_CLS", 0)
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():

@@ -25,7 +25,7 @@ from irl_align.llm.training import run_training
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-__all__ = ["ROLLOUTS_NAME", "make_ppo_trainer", "train_ppo"]
+__all__ = ["READ", "ROLLOUTS_NAME", "make_ppo_trainer", "ppo_loss", "train_ppo"]
 
 ROLLOUTS_NAME = "rollouts.jsonl"
 READ = ("input_ids", "attention_mask", "position_ids", "mask", "lower")  # by the models

@@ -14,7 +14,8 @@ from typing import Any
 from irl_align.core.errors import UserError
 from irl_align.core.files import atomic_write_text
 from irl_align.evaluation.leaderboard.tasks import TASKS, LeaderboardTask
-from irl_align.llm.data.rows import file_type, read_rows
+from irl_align.llm.data.files import file_type
+from irl_align.llm.data.rows import read_rows
 
 __all__ = ["LocalData", "parse_data", "write_local_tasks"]
 

@@ -13,7 +13,8 @@ from irl_align.core.files import atomic_write_text
 from irl_align.evaluation.players import Player
 from irl_align.llm.data.conversation import BadRow
 from irl_align.llm.data.demonstrations import parse_demonstration
-from irl_align.llm.data.rows import file_type, read_rows
+from irl_align.llm.data.files import file_type
+from irl_align.llm.data.rows import read_rows
 from irl_align.llm.data.schema import Message
 
 __all__ = [

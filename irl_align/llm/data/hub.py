@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from irl_align.core.errors import UserError
-from irl_align.llm.data.rows import FILE_TYPES, Row, file_type
+from irl_align.llm.data.files import FILE_TYPES, Row, file_type
 
 PROBE_SECONDS = 5.0
 

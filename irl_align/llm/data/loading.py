@@ -13,8 +13,9 @@ from typing import Any, Generic, Literal, TypeVar
 from irl_align.core.errors import UserError
 from irl_align.core.files import sha256_file
 from irl_align.llm.data.conversation import METADATA, BadRow, Fields, near_column, repeats_a_role
+from irl_align.llm.data.files import Row
 from irl_align.llm.data.report import SHOWN_PROBLEMS, DataReport, Kind, LengthSummary
-from irl_align.llm.data.rows import Row, read_rows
+from irl_align.llm.data.rows import read_rows
 from irl_align.llm.data.schema import Message
 
 OnBadRows = Literal["error", "drop"]

@@ -51,7 +51,9 @@ def write_reward(base: Path, folder: Path, *, top_layers: int | None = None) -> 
 
     from irl_align.llm.chat import template_hash
     from irl_align.llm.config import LoraSettings
-    from irl_align.llm.models import add_adapters, load_tokenizer, save_model
+    from irl_align.llm.models.adapters import add_adapters
+    from irl_align.llm.models.loading import load_tokenizer
+    from irl_align.llm.models.saving import save_model
     from irl_align.llm.reward.classifier import load_classifier
     from irl_align.llm.reward.info import CONFIG_NAME, RewardModelInfo
 

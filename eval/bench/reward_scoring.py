@@ -21,7 +21,7 @@ from irl_align.evaluation.rewards.grading import ScoreGrader
 from irl_align.evaluation.rewards.items import Item
 from irl_align.evaluation.rewards.trial import grade_items
 from irl_align.llm.data.demonstrations import load_demonstrations
-from irl_align.llm.models import load_tokenizer
+from irl_align.llm.models.loading import load_tokenizer
 from irl_align.llm.packing import pack
 from irl_align.llm.reward.classifier import load_classifier
 from irl_align.llm.reward.scorer import RewardScorer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from irl_align.core.config import load_config
 from irl_align.llm.config import AlignConfig
-from irl_align.llm.models import import_package_model
+from irl_align.llm.models.package import import_package_model
 
 __all__ = ["FOLDER", "base_model", "quickstart"]
 

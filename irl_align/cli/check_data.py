@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     if options.tokenizer is not None:
         # Libraries log on stdout while they are imported: it belongs to the report.
         with contextlib.redirect_stdout(sys.stderr):
-            from irl_align.llm.models import load_tokenizer
+            from irl_align.llm.models.loading import load_tokenizer
 
             tokenizer = load_tokenizer(options.tokenizer)
     found = check_file(

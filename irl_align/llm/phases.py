@@ -56,13 +56,9 @@ def load_training_data(config: AlignConfig) -> tuple[list[Demonstration], list[P
 def _prepare(config: AlignConfig, job: PhaseJob, scratch: Path) -> dict[str, float]:
     """Make the base model a folder that loads, and leave its logprob probe."""
     from irl_align.llm.generation.probe import write_probe
-    from irl_align.llm.models import (
-        PACKAGE_PREFIX,
-        import_package_model,
-        load_causal_lm,
-        load_tokenizer,
-        save_model,
-    )
+    from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
+    from irl_align.llm.models.package import PACKAGE_PREFIX, import_package_model
+    from irl_align.llm.models.saving import save_model
 
     join()
     out = Path(job.out)
@@ -231,7 +227,7 @@ def _fit_pairs(
 ) -> dict[str, float]:
     """DPO's loss on `pairs`, which are left in pairs.jsonl, and with `anchors` their likelihood."""
     from irl_align.core.errors import UserError
-    from irl_align.llm.models import load_tokenizer
+    from irl_align.llm.models.loading import load_tokenizer
     from irl_align.llm.policy.kl import answer_tokens
     from irl_align.llm.policy.online_dpo import fit_dpo, split_over_long
 

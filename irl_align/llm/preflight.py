@@ -16,7 +16,8 @@ from irl_align.llm.data.report import DataReport
 from irl_align.llm.data.schema import Message
 from irl_align.llm.distributed import world
 from irl_align.llm.generation.client import resolve_backend
-from irl_align.llm.models import PACKAGE_PREFIX, load_tokenizer
+from irl_align.llm.models.loading import load_tokenizer
+from irl_align.llm.models.package import PACKAGE_PREFIX
 from irl_align.llm.policy.scores import RULE_KEY, prompt_text
 from irl_align.llm.training import zero_stage
 

@@ -28,7 +28,7 @@ from irl_align.llm.config import SamplingConfig
 from irl_align.llm.data.schema import Message, Prompt
 from irl_align.llm.generation.base import GenerationSettings
 from irl_align.llm.generation.client import PolicySampler
-from irl_align.llm.models import import_package_model
+from irl_align.llm.models.package import import_package_model
 
 HERE = Path(__file__).parent
 

@@ -20,7 +20,7 @@ from irl_align.evaluation.store import identify_model
 from irl_align.evaluation.win_rate import WinRateOptions, run_win_rate
 from irl_align.llm.config import SamplingConfig
 from irl_align.llm.generation import client, worker
-from irl_align.llm.models import load_tokenizer
+from irl_align.llm.models.loading import load_tokenizer
 from irl_align.llm.reward.classifier import load_classifier
 from irl_align.llm.reward.scorer import RewardScorer
 

@@ -34,7 +34,7 @@ def trained_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer(model_folder):
-    from irl_align.llm.models import load_tokenizer
+    from irl_align.llm.models.loading import load_tokenizer
 
     return load_tokenizer(model_folder)
 

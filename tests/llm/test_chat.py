@@ -13,7 +13,7 @@ from irl_align.llm.chat import (
     response_tokens,
     template_hash,
 )
-from irl_align.llm.models import load_tokenizer
+from irl_align.llm.models.loading import load_tokenizer
 
 PROMPT = [{"role": "user", "content": "say red"}]
 

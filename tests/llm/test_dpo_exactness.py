@@ -16,7 +16,7 @@ from tiny_world import PROMPTS, TEXTS, kl, tiny_policy, write_world
 
 from irl_align.llm.config import ModelConfig, PolicyConfig
 from irl_align.llm.generation.samples import Completion, PromptSamples
-from irl_align.llm.models import load_tokenizer
+from irl_align.llm.models.loading import load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef
 from irl_align.llm.policy.online_dpo import make_dpo_trainer
 from irl_align.llm.policy.pairs import bradley_terry_pairs

@@ -28,7 +28,7 @@ from irl_align.llm.generation.samples import (
     sample_metrics,
     write_samples,
 )
-from irl_align.llm.models import load_causal_lm
+from irl_align.llm.models.loading import load_causal_lm
 
 SAMPLING = SamplingConfig(backend="hf", dtype="float32", batch_size=12)
 PROMPTS = [[{"role": "user", "content": f"say {'red ' * (i % 3)}{i}"}] for i in range(8)]

@@ -88,7 +88,7 @@ def first_tokens(model) -> torch.Tensor:
 
 def test_the_reference_is_the_one_that_is_named(tmp_path):
     """TRL alone would take the policy that training starts from."""
-    from irl_align.llm.models import load_causal_lm, load_tokenizer
+    from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 
     initial = write_world(tmp_path / "initial")
     moved = tmp_path / "moved"

@@ -8,7 +8,7 @@ from tiny import WORDS
 
 from irl_align.llm.chat import render_prompt, response_tokens
 from irl_align.llm.config import ModelConfig
-from irl_align.llm.models import load_causal_lm, load_tokenizer
+from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef
 from irl_align.llm.policy.kl import answer_logprobs, kl_estimates
 

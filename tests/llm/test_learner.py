@@ -12,7 +12,7 @@ from tiny import WORDS
 from irl_align.core.objectives import bradley_terry
 from irl_align.llm.chat import render, response_tokens
 from irl_align.llm.config import LoraSettings, ModelConfig, RewardConfig
-from irl_align.llm.models import lora_config
+from irl_align.llm.models.adapters import lora_config
 from irl_align.llm.reward.classifier import load_classifier
 from irl_align.llm.reward.learner import batch_loss, fit_reward, group_accuracy, score_groups
 from irl_align.llm.reward.pairs import PairGroup, weigh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from irl_align.llm.low_rank import NotLowRank, low_rank_update
+from irl_align.llm.models.low_rank import NotLowRank, low_rank_update
 
 
 def models(rank: int, seed: int = 0) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

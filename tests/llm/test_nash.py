@@ -22,7 +22,7 @@ from irl_align.llm.config import (
     SamplingConfig,
 )
 from irl_align.llm.data.schema import Preference
-from irl_align.llm.models import load_tokenizer
+from irl_align.llm.models.loading import load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef
 from irl_align.llm.policy.group import make_group_trainer
 from irl_align.llm.policy.mixture import mixture_logprobs, sample_mixture

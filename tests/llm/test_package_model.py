@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from irl_align.core.errors import UserError
-from irl_align.llm.models import import_package_model, load_tokenizer
+from irl_align.llm.models.loading import load_tokenizer
+from irl_align.llm.models.package import import_package_model
 
 CHATML = Path(__file__).parents[2] / "configs/llm/templates/chatml.jinja"
 MESSAGES = [

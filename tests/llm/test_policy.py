@@ -13,7 +13,7 @@ from irl_align.llm.chat import render, render_prompt, response_tokens
 from irl_align.llm.config import LoraSettings, ModelConfig, PolicyConfig, SFTConfig
 from irl_align.llm.data.demonstrations import load_demonstrations
 from irl_align.llm.generation.probe import LogprobProbe
-from irl_align.llm.models import load_causal_lm, load_tokenizer
+from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef
 from irl_align.llm.policy.fused_head import completions_only
 from irl_align.llm.policy.online_dpo import fit_dpo, make_dpo_trainer

@@ -14,7 +14,7 @@ from irl_align.llm.config import (
     SamplingConfig,
 )
 from irl_align.llm.generation.samples import Completion, PromptSamples
-from irl_align.llm.models import load_tokenizer
+from irl_align.llm.models.loading import load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef
 from irl_align.llm.policy.likelihood import LikelihoodScorer
 from irl_align.llm.policy.raft import best_answers, fit_raft

@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 from irl_align.core.errors import UserError
 from irl_align.llm.config import AlignConfig, ModelConfig, PolicyConfig
 from irl_align.llm.data.schema import Demonstration
-from irl_align.llm.models import load_tokenizer
+from irl_align.llm.models.loading import load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef
 from irl_align.llm.policy.online_dpo import make_dpo_trainer
 from irl_align.llm.policy.pairs import PolicyPair

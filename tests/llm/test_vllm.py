@@ -18,7 +18,7 @@ from irl_align.llm.generation.base import GenerationSettings
 from irl_align.llm.generation.client import EngineProcess, PolicySampler
 from irl_align.llm.generation.hf import HfGenerator, token_logprobs
 from irl_align.llm.generation.probe import ProbeDrift, write_probe
-from irl_align.llm.models import load_causal_lm, load_tokenizer
+from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"

@@ -239,7 +239,7 @@ def _identify(name: str, folder: Path, revision: str | None) -> ModelRecord:
 
 def _template_hash(folder: Path, template: str | None) -> str:
     from irl_align.llm.chat import template_hash
-    from irl_align.llm.models import load_tokenizer
+    from irl_align.llm.models.loading import load_tokenizer
 
     return template_hash(load_tokenizer(folder, template=template))
 

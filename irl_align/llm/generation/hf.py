@@ -14,7 +14,7 @@ from irl_align.llm.config import ModelConfig, SamplingConfig
 from irl_align.llm.data.schema import Message
 from irl_align.llm.generation.base import GenerationSettings, Progress, PromptTooLong
 from irl_align.llm.generation.samples import Completion
-from irl_align.llm.models import load_causal_lm, load_tokenizer
+from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -20,7 +20,7 @@ from irl_align.llm.config import ModelConfig
 from irl_align.llm.data.schema import Message
 from irl_align.llm.generation.base import Generator
 from irl_align.llm.generation.hf import token_logprobs
-from irl_align.llm.models import load_causal_lm, load_tokenizer
+from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 
 __all__ = ["PROBE_NAME", "LogprobProbe", "ProbeDrift", "check_probe", "write_probe"]
 

@@ -23,7 +23,7 @@ from irl_align.llm.data.schema import Message
 from irl_align.llm.generation.base import GenerationSettings, Progress, PromptTooLong
 from irl_align.llm.generation.hf import stop_token_ids
 from irl_align.llm.generation.samples import Completion
-from irl_align.llm.models import load_tokenizer
+from irl_align.llm.models.loading import load_tokenizer
 
 __all__ = ["VllmGenerator", "WeightSync", "quiet_environment"]
 

@@ -20,7 +20,8 @@ from irl_align.core.files import atomic_write_json
 from irl_align.llm.data.schema import Demonstration
 from irl_align.llm.distributed import barrier, world
 from irl_align.llm.generation.probe import PROBE_NAME, write_probe
-from irl_align.llm.models import save_model, whole_model
+from irl_align.llm.models.saving import save_model
+from irl_align.llm.models.sharded import whole_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -23,13 +23,8 @@ import torch
 from irl_align.core.errors import UserError
 from irl_align.llm.chat import render_prompt, response_tokens
 from irl_align.llm.data.schema import Demonstration, Prompt
-from irl_align.llm.models import (
-    adapter_base_dtype,
-    load_adapted_lm,
-    load_causal_lm,
-    load_tokenizer,
-    lora_config,
-)
+from irl_align.llm.models.adapters import adapter_base_dtype, load_adapted_lm, lora_config
+from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef, continue_adapter, save_policy
 from irl_align.llm.policy.scores import load_scorer, paid, rule_metrics
 from irl_align.llm.training import run_training, training_arguments

@@ -102,7 +102,7 @@ def kl_estimates(
     """`eval/kl` (k3) and `eval/kl_k1`, nats per answer, over answers sampled from `policy` at
     `temperature`."""
     from irl_align.llm.config import ModelConfig
-    from irl_align.llm.models import load_causal_lm, load_tokenizer
+    from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 
     tokenizer = load_tokenizer(policy.model)
     sequences, starts = [], []

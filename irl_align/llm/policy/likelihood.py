@@ -58,7 +58,7 @@ class LikelihoodScorer:
         Raises UserError when it is no such folder, or has no chat template and none is given.
         """
         from irl_align.llm.config import ModelConfig
-        from irl_align.llm.models import load_causal_lm, load_tokenizer
+        from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 
         tokenizer = load_tokenizer(folder, template=template)
         model: Any = load_causal_lm(folder, ModelConfig(path=str(folder)), dtype=dtype)

@@ -21,13 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from irl_align.llm.chat import render, response_tokens
 from irl_align.llm.data.schema import Demonstration
-from irl_align.llm.models import (
-    adapter_base_dtype,
-    load_adapted_lm,
-    load_causal_lm,
-    load_tokenizer,
-    lora_config,
-)
+from irl_align.llm.models.adapters import adapter_base_dtype, load_adapted_lm, lora_config
+from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef, continue_adapter, save_policy
 from irl_align.llm.policy.fused_head import completions_only
 from irl_align.llm.policy.kl import answer_tokens

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from irl_align.core.errors import UserError
 from irl_align.llm.chat import render, response_tokens
 from irl_align.llm.data.schema import Demonstration
-from irl_align.llm.models import load_adapted_lm, load_tokenizer
+from irl_align.llm.models.adapters import load_adapted_lm
+from irl_align.llm.models.loading import load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef, continue_adapter, save_policy
 from irl_align.llm.training import run_training, training_arguments, whole_batches
 

@@ -11,14 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from irl_align.core.errors import UserError
-from irl_align.llm.low_rank import LowRankUpdate, NotLowRank, low_rank_update
-from irl_align.llm.models import (
-    adapter_base_dtype,
-    add_adapters,
-    load_causal_lm,
-    load_tokenizer,
-    lora_config,
-)
+from irl_align.llm.models.adapters import adapter_base_dtype, add_adapters, lora_config
+from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
+from irl_align.llm.models.low_rank import LowRankUpdate, NotLowRank, low_rank_update
+from irl_align.llm.models.weights import SavedWeights
 from irl_align.llm.policy.artefacts import PolicyRef, continue_adapter
 from irl_align.llm.policy.scores import normalisation
 from irl_align.llm.ppo.actor_critic import ActorCritic, SeparateModels
@@ -26,7 +22,6 @@ from irl_align.llm.ppo.shared import REWARD, VALUE, SharedModels, add_update
 from irl_align.llm.reward.classifier import load_classifier
 from irl_align.llm.reward.info import RewardModelInfo
 from irl_align.llm.reward.scorer import RewardScorer
-from irl_align.llm.weights import SavedWeights
 
 if TYPE_CHECKING:
     from irl_align.llm.config import AlignConfig

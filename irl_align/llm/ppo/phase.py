@@ -14,7 +14,7 @@ import torch
 from irl_align.core.loggers import ConsoleLogger
 from irl_align.llm.data.schema import Demonstration, Message, Prompt
 from irl_align.llm.distributed import world
-from irl_align.llm.models import load_tokenizer
+from irl_align.llm.models.loading import load_tokenizer
 from irl_align.llm.policy.artefacts import PolicyRef, save_policy
 from irl_align.llm.policy.scores import paid, rule_metrics, with_rule
 from irl_align.llm.ppo.building import PPOModels, build_models

@@ -21,7 +21,7 @@ from irl_align.llm.generation.client import PolicySampler, resolve_backend
 from irl_align.llm.generation.hf import HfGenerator, token_logprobs
 from irl_align.llm.generation.probe import PROBE_NAME, LogprobProbe
 from irl_align.llm.generation.samples import Completion
-from irl_align.llm.models import merged_state, save_model
+from irl_align.llm.models.saving import merged_state, save_model
 from irl_align.llm.ppo.actor_critic import ActorCritic
 from irl_align.llm.ppo.experience import Rollout
 from irl_align.llm.reward.classifier import autocast

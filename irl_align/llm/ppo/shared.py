@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from irl_align.llm.low_rank import LowRankUpdate
+from irl_align.llm.models.low_rank import LowRankUpdate
 from irl_align.llm.ppo.actor_critic import (
     ActorCritic,
     answer_logprobs,

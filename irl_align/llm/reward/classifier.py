@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from irl_align.core.errors import UserError
-from irl_align.llm.models import gathered
+from irl_align.llm.models.sharded import gathered
 from irl_align.llm.packing import PackedBatch
 
 if TYPE_CHECKING:

@@ -20,7 +20,9 @@ from irl_align.llm.config import ModelConfig, RewardConfig
 from irl_align.llm.data.schema import Demonstration, Preference
 from irl_align.llm.distributed import barrier, world
 from irl_align.llm.generation.samples import PromptSamples
-from irl_align.llm.models import add_adapters, load_tokenizer, whole_model
+from irl_align.llm.models.adapters import add_adapters
+from irl_align.llm.models.loading import load_tokenizer
+from irl_align.llm.models.sharded import whole_model
 from irl_align.llm.reward.classifier import load_classifier
 from irl_align.llm.reward.head import probe_head
 from irl_align.llm.reward.info import CONFIG_NAME, RewardModelInfo

@@ -20,7 +20,7 @@ import torch
 from irl_align.core.files import atomic_write_json
 from irl_align.llm.chat import render
 from irl_align.llm.data.schema import Message
-from irl_align.llm.models import save_model
+from irl_align.llm.models.saving import save_model
 from irl_align.llm.reward.info import CONFIG_NAME, RewardModelInfo
 from irl_align.llm.reward.scorer import RewardScorer
 

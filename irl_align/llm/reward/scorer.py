@@ -20,7 +20,7 @@ from torch import Tensor
 from irl_align.core.errors import UserError
 from irl_align.llm.chat import render, response_tokens, template_hash
 from irl_align.llm.data.schema import Message
-from irl_align.llm.models import load_tokenizer
+from irl_align.llm.models.loading import load_tokenizer
 from irl_align.llm.packing import PackedBatch, pack, packed_length
 from irl_align.llm.reward.classifier import (
     ScoreReader,

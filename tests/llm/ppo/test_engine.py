@@ -11,7 +11,8 @@ from tiny import write_trained_model
 
 from irl_align.llm.config import AlignConfig, LoraSettings, ModelConfig, SamplingConfig
 from irl_align.llm.data.schema import Demonstration
-from irl_align.llm.models import add_adapters, load_causal_lm, load_tokenizer
+from irl_align.llm.models.adapters import add_adapters
+from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 from irl_align.llm.ppo.actor_critic import SeparateModels, answer_logprobs
 from irl_align.llm.ppo.experience import pad_rollouts
 from irl_align.llm.ppo.rollouts import EngineRollouts

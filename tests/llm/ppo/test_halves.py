@@ -18,7 +18,8 @@ from transformers import (
 )
 
 from irl_align.llm.config import LoraSettings, ModelConfig
-from irl_align.llm.models import add_adapters, load_causal_lm, load_tokenizer
+from irl_align.llm.models.adapters import add_adapters
+from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 from irl_align.llm.policy.settings import PPOSettings
 from irl_align.llm.ppo.experience import Rollout, pad_lower, pad_rollouts
 from irl_align.llm.ppo.halves import LowerHalf

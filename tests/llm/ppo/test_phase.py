@@ -16,7 +16,7 @@ from irl_align.core.errors import UserError
 from irl_align.llm.alignment import align
 from irl_align.llm.chat import render_prompt, response_tokens
 from irl_align.llm.config import AlignConfig, ModelConfig
-from irl_align.llm.models import load_causal_lm, load_tokenizer
+from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
 from irl_align.llm.ppo.actor_critic import SeparateModels, answer_logprobs
 from irl_align.llm.ppo.experience import pad_rollouts
 from irl_align.llm.ppo.phase import TextScore, stream_shape

@@ -17,7 +17,9 @@ from irl_align.llm.config import (
     PolicyConfig,
     SamplingConfig,
 )
-from irl_align.llm.models import add_adapters, load_causal_lm, load_tokenizer, merged_state
+from irl_align.llm.models.adapters import add_adapters
+from irl_align.llm.models.loading import load_causal_lm, load_tokenizer
+from irl_align.llm.models.saving import merged_state
 from irl_align.llm.policy.artefacts import PolicyRef
 from irl_align.llm.policy.settings import PPOSettings
 from irl_align.llm.ppo.actor_critic import answer_logprobs
@@ -210,7 +212,7 @@ def test_weights_for_an_engine_are_the_policys_merged_once(home, tmp_path):
         plain, state = merged_state(lm, "float32")
         for name, weight in lm.state_dict().items():
             assert torch.equal(weight, before[name])
-    from irl_align.llm.models import save_model
+    from irl_align.llm.models.saving import save_model
 
     tokenizer = load_tokenizer(home / "initial" / "model")
     save_model(plain, tokenizer, tmp_path / "engine", dtype="float32", state_dict=state)

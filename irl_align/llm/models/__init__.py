@@ -1,0 +1,1 @@
+"""Language models: plain Hugging Face folders in and out."""

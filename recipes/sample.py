@@ -32,11 +32,11 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
 
-    from irl_align.llm.alone import PhaseBench, input_folder, run_alone
     from irl_align.llm.config import AlignConfig
-    from irl_align.llm.generate import merge_parts
-    from irl_align.llm.measure import COMPLETIONS_NAME
-    from irl_align.llm.phases import SAMPLES_NAME
+    from irl_align.llm.generation.samples import SAMPLES_NAME
+    from irl_align.llm.phases.alone import PhaseBench, input_folder, run_alone
+    from irl_align.llm.phases.generate import merge_parts
+    from irl_align.llm.phases.measure import COMPLETIONS_NAME
 
     config = load_config(AlignConfig, arguments.config, arguments.overrides)
     policy = input_folder("--policy", arguments.policy)

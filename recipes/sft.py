@@ -25,8 +25,8 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
 
-    from irl_align.llm.alone import PhaseBench, run_alone
     from irl_align.llm.config import AlignConfig
+    from irl_align.llm.phases.alone import PhaseBench, run_alone
 
     def work(bench: PhaseBench) -> dict[str, float]:
         base = bench.folder / "base"

@@ -12,9 +12,9 @@ from typing import Any
 
 from eval.bench.workload import base_model, quickstart
 from irl_align.llm.config import SamplingConfig
-from irl_align.llm.generate import training_prompts
 from irl_align.llm.generation.base import GenerationSettings
 from irl_align.llm.generation.client import EngineProcess
+from irl_align.llm.run_data import training_prompts
 
 __all__ = ["run"]
 

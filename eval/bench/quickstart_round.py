@@ -19,8 +19,8 @@ from typing import Any
 from eval.bench.workload import FOLDER, base_model, quickstart
 from irl_align.core.run import RunDirectory
 from irl_align.llm.alignment import align
-from irl_align.llm.generation.samples import read_samples
-from irl_align.llm.phases import SAMPLES_NAME, load_training_data
+from irl_align.llm.generation.samples import SAMPLES_NAME, read_samples
+from irl_align.llm.run_data import load_training_data
 
 __all__ = ["run"]
 

@@ -9,7 +9,8 @@ evaluator is told how to get answers out of a policy, or scores out of a reward:
     )
     BilevelTrainer(sampler, learner, improver, evaluator, rounds=3, seed=0)
 
-The LLM recipes measure in processes of their own (`irl_align.llm.measure`), by the same functions.
+The LLM recipes measure in processes of their own (`irl_align.llm.phases.measure`), by the same
+functions.
 """
 
 from __future__ import annotations

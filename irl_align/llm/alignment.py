@@ -6,8 +6,6 @@ Alg. 12; AIHF when human pairs are mixed in). Before round 0: the base model and
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Any
 
 from irl_align.core.callbacks import Callback
 from irl_align.core.config import to_dict
-from irl_align.core.errors import UserError
 from irl_align.core.files import atomic_write_json
 from irl_align.core.loggers import ConsoleLogger, Logger, TensorBoardLogger
 from irl_align.core.protocols import Codecs, FolderCodec, Metrics, PhaseContext
@@ -23,30 +20,21 @@ from irl_align.core.run import RunDirectory
 from irl_align.core.seeding import derive_seed
 from irl_align.core.trainer import BilevelTrainer
 from irl_align.llm.config import IMPLICIT, AlignConfig
-from irl_align.llm.generate import GenerationPhase, merge_parts
-from irl_align.llm.jobs import PhaseJob
-from irl_align.llm.launch import Launcher
-from irl_align.llm.measure import COMPLETIONS_NAME
-from irl_align.llm.phases import SAMPLES_NAME
+from irl_align.llm.console import COLUMNS, headline, say, write_report_quietly
+from irl_align.llm.generation.samples import SAMPLES_NAME
+from irl_align.llm.phases.generate import GenerationPhase, merge_parts
+from irl_align.llm.phases.job import PhaseJob
+from irl_align.llm.phases.launch import Launcher
+from irl_align.llm.phases.measure import COMPLETIONS_NAME
 from irl_align.llm.preflight import preflight
 from irl_align.llm.results import RESULTS_NAME, render_results, shown, write_results
+from irl_align.llm.same_data import check_same_data, run_with_same_data
 
 __all__ = ["Alignment", "align"]
 
 IMPLICIT_NAME = "implicit_reward.json"
 RULES_NAME = "rules.json"
 FREE_KEYS = ("rounds", "run_dir", "launch", "early_stop", "budget_hours")
-COLUMNS = (
-    "eval/reward_accuracy",
-    "eval/preference_accuracy",
-    "reward/accuracy",
-    "eval/hidden_reward",
-    "eval/gain_over_sft",
-    "eval/win_rate_vs_sft",
-    "eval/kl",
-    "eval/length",
-    "eval/eos_rate",
-)
 
 
 class Alignment(Callback):
@@ -117,7 +105,7 @@ class Alignment(Callback):
         metrics = work(self.run.begin_setup(name), seed)
         seconds = time.perf_counter() - start
         folder = self.run.commit_setup(name, metrics, seconds, seed)
-        say(f"{name}: done in {seconds:.0f} s{_headline(metrics)}")
+        say(f"{name}: done in {seconds:.0f} s{headline(metrics)}")
         return folder
 
     def _base(self, out: Path, seed: int) -> Metrics:
@@ -212,7 +200,7 @@ class Alignment(Callback):
     # What the loop tells
 
     def on_phase_end(self, ctx: PhaseContext, metrics: Metrics) -> None:
-        say(f"round {ctx.round}: {ctx.phase} done{_headline(metrics)}")
+        say(f"round {ctx.round}: {ctx.phase} done{headline(metrics)}")
 
     def on_round_end(self, round: int, policy: Any, reward: Any, metrics: Metrics) -> None:
         write_results(self.run)
@@ -292,62 +280,6 @@ def _times(metrics: Mapping[str, float]) -> dict[str, float]:
     return {f"heldout/{k.split('/')[1]}": v for k, v in metrics.items() if k in kept}
 
 
-def _headline(metrics: Metrics) -> str:
-    wanted = {
-        "eval/hidden_reward": "hidden reward",
-        "eval/reward_accuracy": "reward accuracy",
-        "reward/accuracy": "held-out pair accuracy",
-        "reward/loss": "loss",
-        "sft/loss": "loss",
-        "policy/loss": "loss",
-        "policy/pairs": "pairs",
-        "samples/completions": "completions",
-        "samples/eos_rate": "EOS rate",
-        "eval/kl": "KL",
-    }
-    found = [f"{name} {metrics[key]:.4g}" for key, name in wanted.items() if key in metrics]
-    return f" ({', '.join(found)})" if found else ""
-
-
-def say(text: str) -> None:
-    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
-
-
-def write_report_quietly(path: Path) -> None:
-    """The report is a view: a fault in it must not end a run that has hours behind it."""
-    try:
-        from irl_align.evaluation.report import write_report
-
-        write_report(path)
-    except Exception as error:
-        say(f"report not written: {type(error).__name__}: {error}")
-
-
-def _check_same_data(run: RunDirectory, hashes: Mapping[str, str]) -> None:
-    """A run goes on with the data that it started with, or not at all."""
-    record = run.path / "data.json"
-    if record.exists():
-        before = json.loads(record.read_text(encoding="utf-8"))
-        changed = sorted(role for role in hashes if before.get(role) != hashes[role])
-        if changed:
-            raise UserError(
-                f"{run.path}: the content of {', '.join(changed)} changed since this run started; "
-                "put the file back as it was, or choose a new run_dir"
-            )
-    atomic_write_json(record, dict(hashes))
-
-
-def _donor(path: Path, hashes: Mapping[str, str]) -> RunDirectory | None:
-    """The run at `path`, when what both read is the same."""
-    record = path / "data.json"
-    if not record.exists():
-        return None
-    there = json.loads(record.read_text(encoding="utf-8"))
-    if any(there[role] != hashes[role] for role in hashes.keys() & there.keys()):
-        return None
-    return RunDirectory.read(path)
-
-
 def align(config: AlignConfig, setup_of: Path | None = None) -> Path:
     """Run or resume `config` under whatever launcher started this process; the run's folder.
 
@@ -368,8 +300,8 @@ def align(config: AlignConfig, setup_of: Path | None = None) -> Path:
             hashes = {role: report.sha256 for role, report in preflight(config).items()}
             run = RunDirectory(path).open(to_dict(config), free_keys=FREE_KEYS)
             with run:
-                _check_same_data(run, hashes)
-                donor = None if setup_of is None else _donor(setup_of, hashes)
+                check_same_data(run, hashes)
+                donor = None if setup_of is None else run_with_same_data(setup_of, hashes)
                 Alignment(config, launcher, run, hashes, donor).train()
         else:
             launcher.follow()

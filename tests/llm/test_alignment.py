@@ -9,18 +9,19 @@ import pytest
 
 from irl_align.core.errors import UserError
 from irl_align.core.run import RunDirectory
-from irl_align.llm.alignment import Alignment, _check_same_data
+from irl_align.llm.alignment import Alignment
 from irl_align.llm.config import AlignConfig, PolicyConfig, RewardConfig
-from irl_align.llm.jobs import PhaseJob
+from irl_align.llm.phases.job import PhaseJob
+from irl_align.llm.same_data import check_same_data
 
 
 def test_changed_data_are_refused_and_named(tmp_path):
     with RunDirectory(tmp_path / "run").open({"seed": 0}) as run:
-        _check_same_data(run, {"demonstrations": "a", "heldout_prompts": "b"})
-        _check_same_data(run, {"demonstrations": "a", "heldout_prompts": "b"})
+        check_same_data(run, {"demonstrations": "a", "heldout_prompts": "b"})
+        check_same_data(run, {"demonstrations": "a", "heldout_prompts": "b"})
         with pytest.raises(UserError, match="content of demonstrations changed"):
-            _check_same_data(run, {"demonstrations": "c", "heldout_prompts": "b"})
-        _check_same_data(run, {"demonstrations": "a", "heldout_prompts": "b"})
+            check_same_data(run, {"demonstrations": "c", "heldout_prompts": "b"})
+        check_same_data(run, {"demonstrations": "a", "heldout_prompts": "b"})
 
 
 def test_samples_of_earlier_rounds_come_with_the_rewards_that_they_answered_to(tmp_path):

@@ -12,8 +12,9 @@ from irl_align.core.config import to_dict
 from irl_align.core.errors import UserError
 from irl_align.llm.chat import render, render_prompt, response_tokens
 from irl_align.llm.config import AlignConfig, DataConfig, ModelConfig, SamplingConfig
-from irl_align.llm.jobs import PhaseJob, run_job
 from irl_align.llm.models.loading import load_tokenizer
+from irl_align.llm.phases.job import PhaseJob
+from irl_align.llm.phases.table import run_job
 
 TLDR = str(Path(__file__).parents[2] / "configs/llm/templates/tldr.jinja")
 PROMPT = [{"role": "user", "content": "SUBREDDIT: r/birds\n\nTITLE: red\n\nPOST: old\n\nTL;DR:"}]

@@ -14,7 +14,16 @@ from irl_align.core.errors import UserError
 from irl_align.core.files import atomic_write_bytes
 from irl_align.llm.data.schema import Message
 
-__all__ = ["Completion", "PromptSamples", "read_samples", "sample_metrics", "write_samples"]
+__all__ = [
+    "SAMPLES_NAME",
+    "Completion",
+    "PromptSamples",
+    "read_samples",
+    "sample_metrics",
+    "write_samples",
+]
+
+SAMPLES_NAME = "samples.jsonl.gz"
 
 
 @dataclass

@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from irl_align.llm.jobs import PhaseJob
-from irl_align.llm.launch import Launcher, PhaseFailed
+from irl_align.llm.phases.job import PhaseJob
+from irl_align.llm.phases.launch import Launcher, PhaseFailed
 
 CHILD = "import os, sys, time; sys.exit(3) if os.environ['RANK'] == '1' else time.sleep(600)"
 

@@ -17,7 +17,8 @@ from typing import Any
 from trl import GRPOTrainer, RLOOTrainer
 
 from irl_align.llm.generation.samples import Completion
-from irl_align.llm.jobs import PhaseJob, run_job
+from irl_align.llm.phases.job import PhaseJob
+from irl_align.llm.phases.table import run_job
 from irl_align.llm.policy.nash import Opponents
 from irl_align.llm.ppo.rollouts import OwnRollouts
 

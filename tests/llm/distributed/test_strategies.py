@@ -37,13 +37,13 @@ from irl_align.llm.config import (
 )
 from irl_align.llm.data.demonstrations import load_demonstrations
 from irl_align.llm.generation.samples import (
+    SAMPLES_NAME,
     Completion,
     PromptSamples,
     read_samples,
     write_samples,
 )
-from irl_align.llm.jobs import PhaseJob
-from irl_align.llm.phases import SAMPLES_NAME
+from irl_align.llm.phases.job import PhaseJob
 from irl_align.llm.policy.settings import GroupSettings, PPOSettings
 from irl_align.llm.reward.scorer import RewardScorer
 from irl_align.llm.training import STEPS_NAME

@@ -19,7 +19,7 @@ from typing import Any
 
 from irl_align.core.errors import UserError
 from irl_align.llm.distributed import all_gather_objects, free_port, join, leave
-from irl_align.llm.jobs import PhaseJob, result_path, run_job
+from irl_align.llm.phases.job import PhaseJob, result_path
 from irl_align.llm.processes import child_environment
 
 __all__ = ["Launcher", "PhaseFailed"]
@@ -36,7 +36,7 @@ class Launcher:
     """Runs jobs on all ranks. `handlers`: jobs that run in the supervisor itself, by name (those
     that only talk to an engine process); all others run in children, or inline."""
 
-    program: tuple[str, ...] = (sys.executable, "-m", "irl_align.llm.jobs")
+    program: tuple[str, ...] = (sys.executable, "-m", "irl_align.llm.phases.program")
     grace_seconds = 20.0  # that a child has to fail by itself after another rank's has failed
 
     def __init__(self, *, inline: bool = False, handlers: dict[str, Handler] | None = None) -> None:
@@ -107,6 +107,8 @@ class Launcher:
         if job.name in self.handlers:
             return self.handlers[job.name](job, self.place.rank, self.place.size)
         if self.inline:
+            from irl_align.llm.phases.table import run_job
+
             return run_job(job)
         return self._child(job)
 

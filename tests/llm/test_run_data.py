@@ -7,7 +7,7 @@ import json
 import pytest
 
 from irl_align.llm.config import AlignConfig, DataConfig, SamplingConfig
-from irl_align.llm.generate import training_prompts
+from irl_align.llm.run_data import training_prompts
 
 
 @pytest.fixture

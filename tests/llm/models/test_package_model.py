@@ -10,7 +10,7 @@ from irl_align.core.errors import UserError
 from irl_align.llm.models.loading import load_tokenizer
 from irl_align.llm.models.package import import_package_model
 
-CHATML = Path(__file__).parents[2] / "configs/llm/templates/chatml.jinja"
+CHATML = Path(__file__).parents[3] / "configs/llm/templates/chatml.jinja"
 MESSAGES = [
     {"role": "user", "content": "Hi"},
     {"role": "assistant", "content": "Hello!"},

@@ -18,7 +18,7 @@ from irl_align.evaluation.gold import against, gold_agreement, mean_reward
 from irl_align.evaluation.hidden_reward import load_hidden_reward
 from irl_align.llm.config import IMPLICIT, AlignConfig
 from irl_align.llm.generation.samples import PromptSamples, read_samples, write_samples
-from irl_align.llm.jobs import PhaseJob
+from irl_align.llm.phases.job import PhaseJob
 from irl_align.llm.policy.artefacts import PolicyRef
 from irl_align.llm.policy.scores import prompt_text
 

@@ -6,7 +6,7 @@ import pytest
 
 from irl_align.llm.data.schema import Preference
 from irl_align.llm.generation.samples import Completion, PromptSamples, write_samples
-from irl_align.llm.measure import (
+from irl_align.llm.phases.measure import (
     COMPLETIONS_NAME,
     _against,
     _hidden_accuracy,

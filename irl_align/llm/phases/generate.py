@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from irl_align.core.errors import UserError
 from irl_align.core.seeding import derive_seed
 from irl_align.llm.config import AlignConfig
-from irl_align.llm.data.prompts import load_prompts
-from irl_align.llm.data.schema import Prompt
 from irl_align.llm.generation.base import GenerationSettings
 from irl_align.llm.generation.client import PolicySampler
 from irl_align.llm.generation.samples import (
@@ -23,40 +19,11 @@ from irl_align.llm.generation.samples import (
     sample_metrics,
     write_samples,
 )
-from irl_align.llm.jobs import PhaseJob
+from irl_align.llm.phases.job import PhaseJob
 from irl_align.llm.policy.artefacts import PolicyRef
+from irl_align.llm.run_data import heldout_prompts, training_prompts
 
-__all__ = ["GenerationPhase", "heldout_prompts", "merge_parts", "training_prompts"]
-
-
-def training_prompts(config: AlignConfig, round: int = 0) -> list[Prompt]:
-    """The prompts of one round: the demonstrations', then those without a demonstration (policy
-    improvement only).
-
-    With `sampling.prompts_per_round` a round takes the next stretch of an order that the seed
-    drew, and begins again where that ends: reward and policy then meet fresh demonstrations.
-    """
-    from irl_align.llm.phases import load_training_data
-
-    demonstrations, _ = load_training_data(config)
-    prompts = [Prompt(d.id, d.prompt) for d in demonstrations]
-    if config.sampling.extra_prompts is not None:
-        extra, _ = load_prompts(config.sampling.extra_prompts)
-        prompts += [Prompt(f"extra-{p.id}", p.messages) for p in extra]
-    wanted = config.sampling.prompts_per_round
-    if wanted is None or wanted >= len(prompts):
-        return prompts
-    seed = derive_seed(config.seed, round=0, phase="prompts")  # one order for the whole run
-    order = np.random.default_rng(seed).permutation(len(prompts))
-    taken = order[np.arange(round * wanted, (round + 1) * wanted) % len(prompts)]
-    return [prompts[i] for i in taken]
-
-
-def heldout_prompts(config: AlignConfig) -> list[Prompt]:
-    """The prompts that only evaluation sees; none when the run has none."""
-    if config.evaluation.prompts is None:
-        return []
-    return load_prompts(config.evaluation.prompts)[0]
+__all__ = ["GenerationPhase", "merge_parts"]
 
 
 class GenerationPhase:

@@ -18,9 +18,9 @@ from irl_align.core.lock import FolderLock
 from irl_align.core.provenance import versions
 from irl_align.core.seeding import derive_seed
 from irl_align.llm.config import AlignConfig
-from irl_align.llm.generate import GenerationPhase
-from irl_align.llm.jobs import PhaseJob
-from irl_align.llm.launch import Launcher
+from irl_align.llm.phases.generate import GenerationPhase
+from irl_align.llm.phases.job import PhaseJob
+from irl_align.llm.phases.launch import Launcher
 from irl_align.llm.preflight import preflight
 
 __all__ = ["PhaseBench", "input_folder", "run_alone"]

@@ -100,8 +100,10 @@ def _benches(
         "sac_64_vs_sbx": partial(sac.loop, "sac_64_vs_sbx", sac.SMALL, sbx),
         "sac_256": partial(sac.loop, "sac_256", sac.LARGE, sb3),
         "sac_256_vs_sbx": partial(sac.loop, "sac_256_vs_sbx", sac.LARGE, sbx),
-        "world_model_updates": world_model.updates,
-        "world_model_steps": world_model.steps,
+        "world_model_updates": partial(world_model.updates, world_model.STACKED),
+        "world_model_updates_vs_list": partial(world_model.updates, world_model.LISTED),
+        "world_model_steps": partial(world_model.steps, world_model.STACKED),
+        "world_model_steps_vs_list": partial(world_model.steps, world_model.LISTED),
         "ml_irl_pendulum": ml_irl.run,
         "sac_returns": partial(returns.run, environments, seeds, steps),
     }

@@ -1,9 +1,9 @@
-"""Fitting the ensemble: one batched program that is K independent fits.
+"""Fitting the ensemble: one program that is K independent fits.
 
 Each member has its own draw of the data, its own order of batches and its own end: it stops when
 its error on held-out rows has not fallen by a share of `improvement` for `patience` epochs, keeps
-the weights of its best epoch, and is taken out of the batch. All its random numbers come from a
-generator of its own, so that the others change nothing about it.
+the weights of its best epoch, and is taken out. All its random numbers come from a generator of its
+own, so that the others change nothing about it.
 
 A fit that is interrupted begins again: its state is not worth more than its minutes.
 """
@@ -43,7 +43,7 @@ class FitReport:
             at the epoch whose weights were kept.
         best_epochs: which one that was; 0 is the first guess.
         epochs: how many were made.
-        updates: steps of the whole batch, whatever its size.
+        updates: steps of the members that learned longest.
     """
 
     errors: list[float]
@@ -83,7 +83,7 @@ def fit_ensemble(
     start = time.perf_counter()
     with threads_for(config.hidden):
         fit = _Fit(rows, held_out, inputs, config, numbers, seed)
-        while fit.active and fit.epoch < config.max_epochs:
+        while fit.groups and fit.epoch < config.max_epochs:
             fit.run_epoch()
             if on_epoch is not None:
                 on_epoch(fit.epoch, list(fit.errors))
@@ -99,8 +99,39 @@ def fit_ensemble(
     return fit.best, report
 
 
+@dataclass
+class _Group:
+    """Members that are stepped at once, with their places in the lists of the fit."""
+
+    ensemble: GaussianEnsemble
+    moments: Moments
+    places: list[int]
+
+    @classmethod
+    def fresh(cls, ensemble: GaussianEnsemble, places: list[int]) -> _Group:
+        return cls(ensemble, Moments.of(list(ensemble.parameters())), places)
+
+    def keep(self, going: list[int]) -> None:
+        """Only the members at these positions of the group."""
+        if len(going) in (0, len(self.places)):  # nothing to learn with, or nothing to change
+            self.places = self.places[: len(going)]
+            return
+        self.places = [self.places[where] for where in going]
+        self.ensemble = self.ensemble.select(going)
+        old, self.moments = self.moments, Moments.of(list(self.ensemble.parameters()))
+        for mine, other in ((self.moments.first, old.first), (self.moments.second, old.second)):
+            for tensor, value in zip(mine, other, strict=True):
+                tensor.copy_(value[going])
+        self.moments.count.copy_(old.count)
+
+
 class _Fit:
-    """The members that still learn (`active`: their places in the lists), and the best of all."""
+    """The members that still learn, in groups, and the best of all.
+
+    Without machine code all members are one group: a small network's step is all overhead, and
+    seven cost little more than one. As machine code each is a group of its own: its activations
+    stay in a core's cache, and nothing is compiled anew when another one is done.
+    """
 
     def __init__(
         self,
@@ -116,7 +147,7 @@ class _Fit:
             torch.Generator().manual_seed(derive_seed(seed, round=0, phase="member", rank=number))
             for number in numbers
         ]
-        self.ensemble = GaussianEnsemble(
+        ensemble = GaussianEnsemble(
             len(numbers),
             inputs,
             rows.shape[1] - inputs,
@@ -124,8 +155,8 @@ class _Fit:
             cast(Activation, config.activation),
             self.generators,
         )
-        self.best = self.ensemble.select(range(len(numbers)))
-        self.moments = Moments.of(list(self.ensemble.parameters()))
+        everyone = list(range(len(numbers)))
+        self.best = ensemble.select(everyone)
         self.settings = Settings(config.learning_rate, config.decay_of_layers, inputs)
         self.draws = [self._draw(generator) for generator in self.generators]
         self.batch = min(config.batch_size, len(rows))
@@ -137,58 +168,51 @@ class _Fit:
             key="world_model.compile",
             loss="the world model is fitted slower than it could",
         )
-        self.active = list(range(len(numbers)))
-        self.errors = self._finite(squared_errors(self.ensemble, held_out, inputs))
+        groups = [[place] for place in everyone] if self.compiled else [everyone]
+        self.groups = [_Group.fresh(ensemble.select(places), places) for places in groups]
+        self.errors = self._finite(squared_errors(ensemble, held_out, inputs))
         self.best_epochs = [0] * len(numbers)
         self.epochs = [0] * len(numbers)
         self._stalled = [0] * len(numbers)
         self.epoch = self.updates = 0
 
     def run_epoch(self) -> None:
-        """An epoch of all active members; those that are done leave."""
+        """An epoch of all groups; members that are done leave."""
+        self.updates += self.per_epoch
+        self.epoch += 1
+        for group in self.groups:
+            self._step(group)
+            found = self._finite(
+                squared_errors(group.ensemble, self.held_out, self.settings.inputs)
+            )
+            going = [where for where, error in enumerate(found) if self._judge(group, where, error)]
+            group.keep(going)
+        self.groups = [group for group in self.groups if group.places]
+
+    def _step(self, group: _Group) -> None:
         step = compiled_update() if self.compiled else update
         count = self.per_epoch * self.batch
         # [k, count]: which rows each member sees, in which order.
-        order = torch.stack([self._order(place)[:count] for place in self.active])
+        order = torch.stack([self._order(place)[:count] for place in group.places])
         for index in order.split(self.batch, dim=1):
             rows = self.rows.index_select(0, index.flatten())
-            step(self.ensemble, self.moments, self.settings, rows.view(*index.shape, -1))
-        self.updates += self.per_epoch
-        self.epoch += 1
-        found = self._finite(squared_errors(self.ensemble, self.held_out, self.settings.inputs))
-        going = [where for where, error in enumerate(found) if self._judge(where, error)]
-        # The machine code is of one number of members: a new one must be worth its compilation.
-        if len(going) < len(self.active) and (not self.compiled or 2 * len(going) <= len(found)):
-            self._keep(going)
+            step(group.ensemble, group.moments, self.settings, rows.view(*index.shape, -1))
 
-    def _judge(self, where: int, error: float) -> bool:
-        """Note the error of the member at this place of the batch; whether it goes on."""
-        place, config = self.active[where], self.config
-        if self._stalled[place] >= config.patience and self.epochs[place] >= config.min_epochs:
-            return False  # it is done, but still in the batch
+    def _judge(self, group: _Group, where: int, error: float) -> bool:
+        """Note the error of the member at this position of the group; whether it goes on."""
+        place, config = group.places[where], self.config
         self.epochs[place] = self.epoch
         if self.errors[place] - error > config.improvement * self.errors[place]:
             self.errors[place], self.best_epochs[place] = error, self.epoch
             self._stalled[place] = 0
             with torch.no_grad():
                 for best, now in zip(
-                    self.best.parameters(), self.ensemble.parameters(), strict=True
+                    self.best.parameters(), group.ensemble.parameters(), strict=True
                 ):
                     best[place].copy_(now[where])
         else:
             self._stalled[place] += 1
         return self._stalled[place] < config.patience or self.epoch < config.min_epochs
-
-    def _keep(self, going: list[int]) -> None:
-        self.active = [self.active[where] for where in going]
-        if not going:
-            return
-        self.ensemble = self.ensemble.select(going)
-        old, self.moments = self.moments, Moments.of(list(self.ensemble.parameters()))
-        for mine, other in ((self.moments.first, old.first), (self.moments.second, old.second)):
-            for tensor, value in zip(mine, other, strict=True):
-                tensor.copy_(value[going])
-        self.moments.count.copy_(old.count)
 
     def _draw(self, generator: torch.Generator) -> Tensor | None:
         if not self.config.bootstrap:

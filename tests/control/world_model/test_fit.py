@@ -61,6 +61,27 @@ def test_a_member_alone_is_the_same_as_in_company(system, small):
             torch.testing.assert_close(mine[member], other[0], rtol=1e-3, atol=1e-4)
 
 
+def test_members_that_are_stepped_alone_learn_the_same(system, small, monkeypatch):
+    """As they are where steps are machine code; here of the same step without it."""
+    rows, held_out = rows_of(system, 600), rows_of(system, 200, 1)
+    config = small(max_epochs=40, patience=1, improvement=0.1)
+    together, report = fit_ensemble(rows, held_out, 3, config, seed=4)
+    monkeypatch.setattr(module, "worth_compiling", lambda *_, **__: True)
+    seen = []
+
+    def step(ensemble, *others):
+        seen.append(ensemble.members)
+        return module.update(ensemble, *others)
+
+    monkeypatch.setattr(module, "compiled_update", lambda: step)
+    apart, its = fit_ensemble(rows, held_out, 3, config, seed=4)
+    assert set(seen) == {1}
+    assert len(seen) == sum(its.epochs) * (600 // config.batch_size)  # whoever is done takes no more steps
+    assert (its.epochs, its.best_epochs) == (report.epochs, report.best_epochs)
+    for mine, other in zip(together.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-4)
+
+
 def test_the_best_weights_are_kept_and_their_errors_reported(system, small):
     rows, held_out = rows_of(system, 300), rows_of(system, 100, 1)
     seen = []

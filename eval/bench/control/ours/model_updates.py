@@ -22,14 +22,16 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     generators = [torch.Generator().manual_seed(k) for k in range(members)]
-    ensemble = GaussianEnsemble(members, inputs, outputs, hidden, "silu", generators)
-    moments = Moments.of(list(ensemble.parameters()))
+    # As `fit` does it where steps are compiled: each member is a group of its own.
+    ensembles = [GaussianEnsemble(1, inputs, outputs, hidden, "silu", [g]) for g in generators]
+    moments = [Moments.of(list(ensemble.parameters())) for ensemble in ensembles]
     settings = Settings(1e-3, tuple(decay), inputs)
     data, step = torch.randn(rows, inputs + outputs), compiled_update()
 
     def update() -> None:
-        index = torch.randint(rows, (members * batch_size,))
-        step(ensemble, moments, settings, data[index].view(members, batch_size, -1))
+        for ensemble, its_moments in zip(ensembles, moments, strict=True):
+            index = torch.randint(rows, (batch_size,))
+            step(ensemble, its_moments, settings, data[index].view(1, batch_size, -1))
 
     for _ in range(3):
         update()

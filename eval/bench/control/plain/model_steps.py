@@ -1,5 +1,5 @@
-"""CPU and wall-clock milliseconds for 1,000 penalised steps in the model, all rows of a step at
-once and member by member, with numpy between policy and model."""
+"""CPU and wall-clock milliseconds for 1,000 penalised steps in the model, members `listed` or
+`stacked`: all rows of a step at once, with numpy between policy and model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from eval.bench.control.plain.ensemble import Member
+from eval.bench.control.plain.listed import Member
+from eval.bench.control.plain.stacked import Stacked
 from eval.bench.control.stopwatch import Stopwatch, arguments, report
 
 
@@ -19,12 +20,14 @@ def main(
     actions: int,
     starts: int,
     horizon: int,
+    form: str,
 ) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     inputs = observations + actions
-    ensemble = [Member(inputs, observations, hidden) for _ in range(members)]
+    listed = [Member(inputs, observations, hidden) for _ in range(members)]
+    stacked = Stacked(members, inputs, observations, hidden)
     policy = nn.Sequential(
         *(nn.Linear(observations, policy_hidden), nn.ReLU()),
         *(nn.Linear(policy_hidden, policy_hidden), nn.ReLU()),
@@ -42,13 +45,15 @@ def main(
                 action = torch.tanh(torch.distributions.Normal(mean, log_std.exp()).sample())
             action = action.numpy()
             x = (np.concatenate([state, action], axis=1) - mean_of_inputs) / std_of_inputs
-            means, stds = [], []
+            given = torch.as_tensor(x, dtype=torch.float32)
             with torch.no_grad():
-                for member in ensemble:
-                    mean, log_var = member(torch.as_tensor(x, dtype=torch.float32))
-                    means.append(mean.numpy() + state)
-                    stds.append(np.sqrt(np.exp(log_var.numpy())))
-            all_means, all_stds = np.stack(means), np.stack(stds)
+                if form == "listed":
+                    each = [member(given) for member in listed]
+                    means = np.stack([of_one.numpy() for of_one, _ in each])
+                    log_vars = np.stack([of_one.numpy() for _, of_one in each])
+                else:
+                    means, log_vars = (tensor.numpy() for tensor in stacked(given))
+            all_means, all_stds = means + state, np.sqrt(np.exp(log_vars))
             samples = all_means + rng.normal(size=all_means.shape) * all_stds
             following = samples[rng.choice(elites, size=len(state)), np.arange(len(state))]
             penalty = np.linalg.norm(all_stds, axis=2).max(axis=0)

@@ -1,10 +1,12 @@
-"""CPU and wall-clock milliseconds for an Adam step of every member, one after the other."""
+"""CPU and wall-clock milliseconds for an Adam step of every member: `listed`, one after the other,
+or `stacked`."""
 
 from __future__ import annotations
 
 import torch
 
-from eval.bench.control.plain.ensemble import Member
+from eval.bench.control.plain.listed import Member
+from eval.bench.control.plain.stacked import Stacked
 from eval.bench.control.stopwatch import Stopwatch, arguments, report
 
 
@@ -17,18 +19,29 @@ def main(
     outputs: int,
     rows: int,
     updates: int,
+    form: str,
 ) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     x, y = torch.randn(rows, inputs), torch.randn(rows, outputs)
-    ensemble = [Member(inputs, outputs, hidden) for _ in range(members)]
-    optimisers = [torch.optim.Adam(member.parameters(), lr=1e-3) for member in ensemble]
+    if form == "listed":
+        ensemble = [Member(inputs, outputs, hidden) for _ in range(members)]
+        optimisers = [torch.optim.Adam(member.parameters(), lr=1e-3) for member in ensemble]
 
-    def update() -> None:
-        for member, optimiser in zip(ensemble, optimisers, strict=True):
-            index = torch.randint(rows, (batch_size,))
+        def update() -> None:
+            for member, optimiser in zip(ensemble, optimisers, strict=True):
+                index = torch.randint(rows, (batch_size,))
+                optimiser.zero_grad()
+                member.loss(x[index], y[index], decay).backward()
+                optimiser.step()
+    else:
+        stacked = Stacked(members, inputs, outputs, hidden)
+        optimiser = torch.optim.Adam(stacked.parameters(), lr=1e-3)
+
+        def update() -> None:
+            index = torch.randint(rows, (members, batch_size))
             optimiser.zero_grad()
-            member.loss(x[index], y[index], decay).backward()
+            stacked.loss(x[index], y[index], decay).backward()
             optimiser.step()
 
     for _ in range(3):

@@ -24,7 +24,7 @@ __all__ = ["MethodRun", "report_methods"]
 
 # What is compared: the first of these that the runs measured.
 MEASURES = {"hidden_reward": "hidden reward", "preference_accuracy": "human-pair accuracy"}
-BESIDE = ("gain_over_sft", "win_rate_vs_sft", "kl", "length", "eos_rate")
+BESIDE = ("reward_accuracy", "gain_over_sft", "win_rate_vs_sft", "kl", "length", "eos_rate")
 PHASES = ("sample", "reward", "policy")
 _FAR = 20.0  # nats, from which on the figure's KL is logarithmic
 

@@ -9,7 +9,8 @@ A task is an environment, or an environment with one of the data sets (Hopper/me
 configuration is the shared part of the comparison, then what its environment sets, then its method,
 then its cell (of an environment or of a task); later ones win. What a method does not have of the
 shared part is left out for it: cloning takes no data set. Run s of a cell lies in
-run_dir/TASK/METHOD/seed-s and is an ordinary run directory.
+run_dir/TASK/METHOD/seed-s and is an ordinary run directory. World models that methods would fit
+alike are fitted once.
 
 A method may stand there more than once, under names of your own, to compare its settings:
 
@@ -45,6 +46,7 @@ from irl_align.core.loggers import ConsoleLogger
 from irl_align.core.run import RunDirectory
 
 FINISHED = "finished.json"
+MODELS = "world_models"  # in the comparison's folder: what several methods would fit alike
 COLUMNS = ("eval/return", "eval/return_std", "eval/length")
 # The shared part of a learner that is not online: SAC and its budget are its own affair.
 SHARED_OFFLINE = ("environment", "evaluation", "demonstrations", "dataset", "scores")
@@ -213,7 +215,13 @@ def _of_cell(
             layer = {key: value for key, value in layer.items() if key not in shared}
         layers.append((where, layer))
     folder = Path(config.run_dir, task.name.replace("/", "-"), name, f"seed-{seed}")
-    own = {"run_dir": str(folder), "seed": seed, "environment": {"name": environment}}
+    own: dict[str, Any] = {
+        "run_dir": str(folder),
+        "seed": seed,
+        "environment": {"name": environment},
+    }
+    if "world_model" in _keys(of):
+        own["world_model"] = {"store": str(Path(config.run_dir, MODELS))}
     built: ExperimentConfig = build_config(of.config, [*layers, (f"{task.name}/{name}", own)])
     paths = {
         key: dataclasses.replace(data, path=task.path(data.path))

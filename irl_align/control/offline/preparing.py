@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from irl_align.control.buffers import Batch, Layout
 from irl_align.control.offline.config import OfflineConfig
 from irl_align.control.offline.dataset import OfflineDataset
+from irl_align.control.offline.model_store import ModelStore
 from irl_align.control.sac.learner import Learner
 from irl_align.control.spaces import Spaces
 from irl_align.control.trajectories import Trajectories
 from irl_align.control.transitions import Transitions
 from irl_align.control.world_model.calibration import calibrate
 from irl_align.control.world_model.config import WorldModelConfig
-from irl_align.control.world_model.model import WorldModel, fit_world_model
+from irl_align.control.world_model.model import WorldModel, fit_world_model, split
 from irl_align.control.world_model.rollouts import PenalisedBuffer
 from irl_align.core.errors import UserError
 from irl_align.core.files import atomic_write_json, atomic_write_text
@@ -45,7 +47,8 @@ def prepare_model(
     seed: int,
     source: str | None,
 ) -> WorldModel:
-    """The world model of a run: committed before, named by the configuration, or fitted now.
+    """The world model of a run: committed before, named by the configuration, in its store, or
+    fitted now.
 
     Args:
         expert: whose pairs the calibration is told of, too.
@@ -64,35 +67,26 @@ def prepare_model(
     seed = derive_seed(seed, round=0, phase=SETUP)
     start = time.perf_counter()
     if config.path is not None:
-        model = WorldModel.load(model_file(config.path), spaces)
-        # It may have learned from any of these rows; which, it does not say.
-        generator = torch.Generator().manual_seed(seed)
-        most = config.most_held_out or len(data)
-        held_out = torch.randperm(len(data), generator=generator)[:most]
-        told: dict[str, Any] = {
-            "path": config.path,
-            "facts": model.facts,
-            "calibrated_on": "rows of the data set that it may have learned from",
-        }
+        model, told, held_out = _named(config, config.path, spaces, len(data), seed)
     else:
-
-        def on_epoch(epoch: int, errors: list[float]) -> None:
-            for logger in loggers:
-                logger.log(epoch, {"model/error": sum(errors) / len(errors)}, SETUP)
-
-        fitted = fit_world_model(
-            data.batch,
-            spaces,
-            config,
-            seed=seed,
-            fixed_horizon=fixed_horizon,
-            facts={"data": source},
-            on_epoch=on_epoch,
-        )
-        model, held_out = fitted.model, fitted.held_out
-        told = {**fitted.report.as_dict(), "elites": model.elites.tolist()}
-        told["termination"] = fitted.termination
-        _check_ends(fitted.termination, len(data), spaces)
+        held_out, _ = split(len(data), config, seed)
+        store = None
+        if config.store is not None:
+            store = ModelStore(
+                Path(config.store),
+                config,
+                spaces,
+                data=data.sha256(),
+                fixed_horizon=fixed_horizon,
+                seed=seed,
+            )
+        there = store.find() if store is not None else None
+        if there is None:
+            there = _fit(config, spaces, data, loggers, fixed_horizon, seed, source)
+            if store is not None:
+                store.keep(*there)
+        model, told = there
+        _check_ends(told["termination"], len(data), spaces)
     found = calibrate(
         model,
         Batch(*(column[held_out] for column in data.batch)),
@@ -119,6 +113,48 @@ def prepare_model(
         atomic_write_text(folder / "calibration.txt", found.render() + "\n")
         run.commit_setup(SETUP, metrics, time.perf_counter() - start, seed)
     return model
+
+
+def _named(
+    config: WorldModelConfig, path: str, spaces: Spaces, rows: int, seed: int
+) -> tuple[WorldModel, dict[str, Any], Tensor]:
+    """The model at `path`, what is known of it, and rows of the data to look at it with."""
+    model = WorldModel.load(model_file(path), spaces)
+    # It may have learned from any of these rows; which, it does not say.
+    generator = torch.Generator().manual_seed(seed)
+    held_out = torch.randperm(rows, generator=generator)[: config.most_held_out or rows]
+    told = {
+        "path": path,
+        "facts": model.facts,
+        "calibrated_on": "rows of the data set that it may have learned from",
+    }
+    return model, told, held_out
+
+
+def _fit(
+    config: WorldModelConfig,
+    spaces: Spaces,
+    data: Transitions,
+    loggers: Sequence[Logger],
+    fixed_horizon: bool,
+    seed: int,
+    source: str | None,
+) -> tuple[WorldModel, dict[str, Any]]:
+    def on_epoch(epoch: int, errors: list[float]) -> None:
+        for logger in loggers:
+            logger.log(epoch, {"model/error": sum(errors) / len(errors)}, SETUP)
+
+    fitted = fit_world_model(
+        data.batch,
+        spaces,
+        config,
+        seed=seed,
+        fixed_horizon=fixed_horizon,
+        facts={"data": source},
+        on_epoch=on_epoch,
+    )
+    told = {**fitted.report.as_dict(), "elites": fitted.model.elites.tolist()}
+    return fitted.model, {**told, "termination": fitted.termination}
 
 
 def model_file(path: str) -> Path:

@@ -15,6 +15,7 @@ class WorldModelConfig:
     """The ensemble and its fit; the defaults are MOPO's, which offline ML-IRL's authors use."""
 
     path: Optional[str] = None  # a saved world model; None: fit one
+    store: Optional[str] = None  # a folder that fits are left in, and taken from; None: none
     members: int = 7
     elites: int = 5  # that predict; uncertainty is over all members
     hidden: list[int] = field(default_factory=lambda: [200, 200, 200, 200])

@@ -176,15 +176,7 @@ def fit_world_model(
     The rows that are held out are drawn at random, so most of their neighbours in time are not.
     Raises UserError when there are too few rows, or the fit leaves the finite numbers.
     """
-    count = len(data.observations)
-    if count < 2:
-        raise UserError(f"a world model needs 2 or more transitions, the data set has {count}")
-    aside = max(1, int(config.holdout * count))
-    if config.most_held_out is not None:
-        aside = min(aside, config.most_held_out)
-    generator = torch.Generator().manual_seed(derive_seed(seed, round=0, phase="held_out"))
-    order = torch.randperm(count, generator=generator)
-    held_out, learned = order[:aside], order[aside:]
+    held_out, learned = split(len(data.observations), config, seed)
     changes = data.next_observations - data.observations
     scales = Scales(spaces.observation_dim, spaces.action_dim)
     inputs = torch.cat([data.observations, data.actions], dim=-1)
@@ -209,6 +201,21 @@ def fit_world_model(
     )
     known = {"environment": spaces.environment, "errors": report.errors, **(facts or {})}
     return Fitted(WorldModel(ensemble, scales, elites, termination, known), report, said, held_out)
+
+
+def split(count: int, config: WorldModelConfig, seed: int) -> tuple[Tensor, Tensor]:
+    """Of `count` rows those that are held out and those that are learned from, as numbers.
+
+    UserError when there are too few.
+    """
+    if count < 2:
+        raise UserError(f"a world model needs 2 or more transitions, the data set has {count}")
+    aside = max(1, int(config.holdout * count))
+    if config.most_held_out is not None:
+        aside = min(aside, config.most_held_out)
+    generator = torch.Generator().manual_seed(derive_seed(seed, round=0, phase="held_out"))
+    order = torch.randperm(count, generator=generator)
+    return order[:aside], order[aside:]
 
 
 def _described(termination: nn.Module) -> dict[str, Any]:

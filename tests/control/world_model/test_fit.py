@@ -76,7 +76,9 @@ def test_members_that_are_stepped_alone_learn_the_same(system, small, monkeypatc
     monkeypatch.setattr(module, "compiled_update", lambda: step)
     apart, its = fit_ensemble(rows, held_out, 3, config, seed=4)
     assert set(seen) == {1}
-    assert len(seen) == sum(its.epochs) * (600 // config.batch_size)  # whoever is done takes no more steps
+    assert len(seen) == sum(its.epochs) * (
+        600 // config.batch_size
+    )  # whoever is done takes no more steps
     assert (its.epochs, its.best_epochs) == (report.epochs, report.best_epochs)
     for mine, other in zip(together.parameters(), apart.parameters(), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-4)

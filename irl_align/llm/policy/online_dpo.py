@@ -34,6 +34,7 @@ from irl_align.llm.training import (
 )
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
     from irl_align.llm.config import ModelConfig, PolicyConfig
@@ -50,6 +51,26 @@ def _rows(pairs: Sequence[PolicyPair]) -> list[dict[str, Any]]:
         }
         for p in pairs
     ]
+
+
+def _leave_open(
+    dataset: Dataset, pairs: Sequence[PolicyPair], tokenizer: PreTrainedTokenizerBase
+) -> Dataset:
+    """TRL's tokens of `pairs`, without the end that its template gave to answers that had none.
+
+    With it, to reject an answer that was cut off would teach not to end it.
+    """
+    if all(pair.rejected_finished for pair in pairs):
+        return dataset
+
+    def cut(row: dict[str, Any], index: int) -> dict[str, Any]:
+        pair = pairs[index]
+        if pair.rejected_finished:
+            return {"rejected_ids": row["rejected_ids"]}
+        ids, _ = answer_tokens(tokenizer, pair.prompt, pair.rejected, finished=False)
+        return {"rejected_ids": ids[len(row["prompt_ids"]) :]}
+
+    return dataset.map(cut, with_indices=True)
 
 
 def split_over_long(
@@ -126,6 +147,7 @@ def make_dpo_trainer(
     }
 
     def finished(trainer: Any) -> Any:
+        trainer.train_dataset = _leave_open(trainer.train_dataset, ordered, tokenizer)
         if anchors:
             trainer.alpha, trainer.gamma = weights
             trainer.data_collator = collate_anchors(

@@ -21,13 +21,18 @@ __all__ = ["PolicyPair", "best_against_worst", "bradley_terry_pairs"]
 
 @dataclass(frozen=True)
 class PolicyPair:
-    """`margin` is the difference of their scores: positive, but for a label that was drawn."""
+    """`margin` is the difference of their scores: positive, but for a label that was drawn.
+
+    A rejected answer that is not `rejected_finished` was cut off: it has no end that could be
+    made less likely.
+    """
 
     id: str
     prompt: Sequence[Message]
     chosen: str
     rejected: str
     margin: float
+    rejected_finished: bool = True
 
 
 def best_against_worst(
@@ -69,7 +74,8 @@ def best_against_worst(
             if worst.finished and margin <= 0:
                 dropped["ties"] += 1
                 continue
-            pairs.append(PolicyPair(item.id, item.prompt, best.text, worst.text, margin))
+            sides = best.text, worst.text
+            pairs.append(PolicyPair(item.id, item.prompt, *sides, margin, worst.finished))
     return pairs, dropped
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -252,3 +253,21 @@ def test_full_fine_tuning_saves_a_plain_policy(sft, demonstrations, tmp_path):
 
 
 # KL
+
+
+def test_a_rejected_answer_that_was_cut_off_has_no_end_token(sft, tmp_path):
+    """Else rejecting it would make ends less likely, which is the opposite of what is wanted."""
+    pairs = [replace(p, rejected_finished=i % 2 == 0) for i, p in enumerate(PAIRS)]
+    trainer = make_dpo_trainer(
+        sft[0], sft[0], pairs, policy_config(), MODEL, seed=1, scratch=tmp_path
+    )
+    tokenizer = load_tokenizer(sft[0].model)
+    finished = {pair.rejected: pair.rejected_finished for pair in pairs}
+    assert len(finished) == len(pairs)
+    for row in trainer.train_dataset:
+        text = row["rejected"][0]["content"]
+        assert tokenizer.eos_token_id in row["chosen_ids"]
+        if finished[text]:
+            assert tokenizer.eos_token_id in row["rejected_ids"]
+        else:
+            assert tokenizer.decode(row["rejected_ids"]) == text

@@ -220,8 +220,10 @@ def test_numbers_of_the_table(tmp_path):
 def test_the_shipped_comparison_could_run():
     config = load_config(CompareConfig, ROOT / "configs/llm/compare/quickstart.yaml")
     cells = grid(config)
-    wanted = {"dpo_once", "spin", "raft", "online_dpo", "ppo", "grpo", "rloo", "reverse_kl"}
-    assert {c.method for c in cells} == wanted and len(cells) == 3 * len(wanted)
+    methods = {c.method for c in cells}
+    asked_for = {"dpo_once", "spin", "raft", "online_dpo", "ppo", "grpo", "rloo", "reverse_kl"}
+    assert asked_for <= methods == set(config.methods)
+    assert len(cells) == len(methods) * config.seeds and config.seeds >= 3
     shared = {
         json.dumps([vars(c.config.demonstrations), vars(c.config.model), c.config.budget_hours])
         for c in cells

@@ -7,10 +7,10 @@
         demonstrations.path=experts dataset.path=data/{environment}/{dataset}.npz
 
 A task is an environment, or offline an environment with a data set. Every run has a folder of its
-own, run_dir/TASK/METHOD/seed-S, with a log.txt. The same
-command goes on after a crash: finished runs are not repeated, others go on behind their last
-committed round. compare.json, compare.csv and one plot a task tell of all that are
-finished. The exit status is 1 when a run failed.
+own, run_dir/TASK/METHOD/seed-S (a method that takes no data set has one for all of an
+environment's), with a log.txt. The same command goes on after a crash: finished runs are not
+repeated, others go on behind their last committed round. compare.json, compare.csv and one plot a
+task tell of all that are finished. The exit status is 1 when a run failed.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def main() -> int:
         config = _only(config, name, getattr(arguments, name))
     cells = grid(config)
     experts = check(cells)
-    left = [cell for cell in cells if not cell.finished()]
-    print(f"{len(cells)} runs, {len(cells) - len(left)} of them finished before")
+    runs = {cell.folder: cell for cell in cells}  # some stand in several rows
+    left = [cell for cell in runs.values() if not cell.finished()]
+    print(f"{len(runs)} runs, {len(runs) - len(left)} of them finished before")
     if arguments.check:
         return 0
     home = Path(config.run_dir)
@@ -62,24 +63,24 @@ def main() -> int:
     lock.acquire()
     try:
         todo = [Job(cell.name, run_cell, (cell,), cell.folder / "log.txt") for cell in left]
-        errors: dict[str, str] = {}
+        errors: dict[Path, str] = {}
         for number, (job, error) in enumerate(run_jobs(todo, jobs), start=1):
             if error is not None:
-                errors[job.name] = error
+                errors[job.log.parent] = error
             said = f"failed: {error}" if error is not None else "finished"
             print(f"[{number}/{len(todo)}] {job.name}: {said}", flush=True)
         print(report(home, cells, errors, experts, config.columns))
     finally:
         lock.release()
-    for name, error in errors.items():
-        print(f"failed: {name}: {error}", file=sys.stderr)
+    for folder, error in errors.items():
+        print(f"failed: {runs[folder].name}: {error}", file=sys.stderr)
     return 1 if errors else 0
 
 
 def report(
     home: Path,
     cells: list[Any],
-    errors: dict[str, str],
+    errors: dict[Path, str],
     experts: dict[str, float | None],
     columns: list[str],
 ) -> str:
@@ -90,7 +91,7 @@ def report(
 
     ended = []
     for cell in cells:
-        curve, error, of = None, errors.get(cell.name), method(cell.learner)
+        curve, error, of = None, errors.get(cell.folder), method(cell.learner)
         beside: dict[str, float] = {}
         if error is None:
             history = RunDirectory.read(cell.folder).history()

@@ -8,9 +8,10 @@
 A task is an environment, or an environment with one of the data sets (Hopper/medium). A run's
 configuration is the shared part of the comparison, then what its environment sets, then its method,
 then its cell (of an environment or of a task); later ones win. What a method does not have of the
-shared part is left out for it: cloning takes no data set. Run s of a cell lies in
-run_dir/TASK/METHOD/seed-s and is an ordinary run directory. World models that methods would fit
-alike are fitted once.
+shared part is left out for it. Run s of a cell lies in run_dir/TASK/METHOD/seed-s and is an
+ordinary run directory. What would be the same is done once: world models that methods would fit
+alike, and runs of methods that take no data set, such as cloning, which lie in
+run_dir/ENVIRONMENT/METHOD and stand in the row of each of the environment's tasks.
 
 A method may stand there more than once, under names of your own, to compare its settings:
 
@@ -214,7 +215,9 @@ def _of_cell(
             shared = {key.name for key in dataclasses.fields(CompareConfig)} - _keys(of)
             layer = {key: value for key, value in layer.items() if key not in shared}
         layers.append((where, layer))
-    folder = Path(config.run_dir, task.name.replace("/", "-"), name, f"seed-{seed}")
+    alike = "dataset" not in _keys(of) and config.cells.get(f"{task.name}/{name}") is None
+    where_to = environment if alike else task.name.replace("/", "-")
+    folder = Path(config.run_dir, where_to, name, f"seed-{seed}")
     own: dict[str, Any] = {
         "run_dir": str(folder),
         "seed": seed,

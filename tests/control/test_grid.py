@@ -160,6 +160,12 @@ def test_offline_a_task_is_an_environment_with_a_data_set(demonstrations, tmp_pa
     assert bicql.config.dataset.count == 1 and bicql.config.environment.max_episode_steps == 12
     # What a method has no use for is left out; SAC is the online learners' alone.
     assert cells["Pendulum/good", "value_dice"].config.dataset is None
+    # Nor does it run once more for the other data set, but where it is told something else there.
+    alone = tmp_path / "runs" / "Pendulum" / "value_dice" / "seed-0"
+    assert {cells[f"Pendulum/{kind}", "value_dice"].folder for kind in ("poor", "good")} == {alone}
+    config.cells["Pendulum/good/value_dice"] = {"rounds": 3}
+    folders = {c.task.name: c.folder for c in grid(config) if c.method == "value_dice"}
+    assert folders["Pendulum/poor"] == alone and "Pendulum-good" in str(folders["Pendulum/good"])
     mopo = cells["Pendulum/poor", "mopo"].config
     assert mopo.dataset.path.endswith("poor.npz") and not hasattr(mopo, "demonstrations")
     assert mopo.sac.hidden == [64, 64] and mopo.rounds == 3

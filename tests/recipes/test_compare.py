@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,3 +123,16 @@ def test_mistakes_are_told_before_anything_runs(compare, home):
     assert not (home / "runs").exists()
     code, out, _ = compare("--check")
     assert code == 0 and "2 runs, 0 of them finished" in out and not (home / "runs").exists()
+
+
+def test_what_takes_no_data_set_runs_once_for_all_of_them(compare, home):
+    both = "datasets=[poor, good]", "dataset.path=./{dataset}.npz"
+    for kind in ("poor", "good"):
+        shutil.copy(home / "Pendulum.npz", home / f"{kind}.npz")
+    code, out, err = compare("--methods", "bc", *both)
+    assert code == 0, err
+    assert "1 runs, 0 of them finished" in out
+    found = json.loads((home / "runs/compare.json").read_text())["runs"]
+    assert [run["environment"] for run in found] == ["Pendulum/poor", "Pendulum/good"]
+    assert found[0]["curve"]["returns"] == found[1]["curve"]["returns"]
+    assert len(marks(home)) == 1

@@ -35,7 +35,7 @@ def main() -> int:
 
     from irl_align.control.config import ExpertConfig
     from irl_align.control.evaluating import OnlyEvaluations
-    from irl_align.control.offline.recording import KINDS, make_datasets
+    from irl_align.control.offline.recording import KINDS, make_datasets, most_steps
     from irl_align.control.sac.fixed_reward import train_on_fixed_reward
 
     config = load_config(ExpertConfig, arguments.config, arguments.overrides)
@@ -47,10 +47,10 @@ def main() -> int:
         raise UserError("the run must be on the true reward and without absorbing states")
     if arguments.steps < 1 or arguments.episodes < 1 or not 0 < arguments.share < 1:
         raise UserError("--steps and --episodes must be 1 or more, --share between 0 and 1")
-    if "medium-replay" in kinds and config.sac.capacity < config.environment_steps:
+    if "medium-replay" in kinds and config.sac.capacity < (most := most_steps(config)):
         raise UserError(
-            f"sac.capacity={config.sac.capacity} forgets some of {config.environment_steps} "
-            "environment steps, which medium-replay needs; raise it"
+            f"sac.capacity={config.sac.capacity} may forget some of the run's steps, which "
+            f"medium-replay needs; set it to {most} or more"
         )
     train_on_fixed_reward(config, loggers=[OnlyEvaluations(ConsoleLogger(COLUMNS))])
     for path, found in make_datasets(

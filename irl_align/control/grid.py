@@ -58,8 +58,9 @@ class CompareConfig(DemonstratedConfig):
     """The shared part of every run, and the grid.
 
     In `demonstrations.path` the text `{environment}` stands for the environment's name; a folder
-    stands for the file `{environment}.npz` in it. In `dataset.path` `{dataset}` stands for the data
-    set, too. `sac`, `environment_steps` and `save_every` are those of online learners.
+    stands for the file `{environment}.npz` in it. In `dataset.path` and in MOPO's `reward`
+    `{dataset}` stands for the data set, too. `sac`, `environment_steps` and `save_every` are those
+    of online learners.
     """
 
     run_dir: str = "runs/compare"
@@ -224,13 +225,16 @@ def _of_cell(
         "environment": {"name": environment},
     }
     if "world_model" in _keys(of):
-        own["world_model"] = {"store": str(Path(config.run_dir, MODELS))}
+        models = {"world_model": {"store": str(Path(config.run_dir, MODELS))}}
+        layers.insert(0, ("the comparison", models))
     built: ExperimentConfig = build_config(of.config, [*layers, (f"{task.name}/{name}", own)])
-    paths = {
+    paths: dict[str, Any] = {
         key: dataclasses.replace(data, path=task.path(data.path))
         for key in ("demonstrations", "dataset")
         if (data := getattr(built, key, None)) is not None
     }
+    if isinstance(reward := getattr(built, "reward", None), str):
+        paths["reward"] = task.path(reward)  # of an earlier comparison
     return dataclasses.replace(built, **paths)
 
 

@@ -169,6 +169,7 @@ def test_offline_a_task_is_an_environment_with_a_data_set(demonstrations, tmp_pa
     mopo = cells["Pendulum/poor", "mopo"].config
     assert mopo.dataset.path.endswith("poor.npz") and not hasattr(mopo, "demonstrations")
     assert mopo.sac.hidden == [64, 64] and mopo.rounds == 3
+    assert mopo.world_model.store == str(tmp_path / "runs" / "world_models")
     with pytest.raises(
         UserError, match=r"Pendulum/poor bicql seed-0: .*Pendulum-poor\.npz: no such"
     ):
@@ -177,6 +178,15 @@ def test_offline_a_task_is_an_environment_with_a_data_set(demonstrations, tmp_pa
         shutil.copy(demonstrations, tmp_path / f"Pendulum-{kind}.npz")
     (poor, good) = check(grid(config)).values()
     assert poor == good < 0
+
+
+def test_rewards_and_world_models_of_an_earlier_comparison(demonstrations, tmp_path):
+    mopo = {"reward": "old/{environment}-{dataset}/mine", "world_model": {"store": "old/models"}}
+    pattern = {"path": str(tmp_path / "{dataset}.npz")}
+    options = {**OFFLINE, "dataset": pattern, "methods": {"mopo": mopo}}
+    for cell in grid(compare(demonstrations, **options)):
+        assert cell.config.reward == f"old/Pendulum-{cell.task.dataset}/mine"
+        assert cell.config.world_model.store == "old/models"
 
 
 def test_offline_cells_are_run_and_found_finished(demonstrations, tmp_path):

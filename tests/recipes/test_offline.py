@@ -76,7 +76,7 @@ def test_references_are_measured(run, tmp_path):
         (["--kinds", "large"], "--kinds large: known are medium, medium-replay, medium-expert"),
         (["--share", "1"], "--share between 0 and 1"),
         (["environment.absorbing=true"], "without absorbing states"),
-        (["sac.capacity=50"], "sac.capacity=50 forgets some of"),
+        (["sac.capacity=50"], "sac.capacity=50 may forget some of"),
     ],
 )
 def test_what_makes_no_data_set_is_refused_before_it_runs(run, tmp_path, arguments, said):

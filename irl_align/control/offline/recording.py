@@ -25,6 +25,7 @@ from irl_align.control.networks.numpy_actor import load_actor
 from irl_align.control.policies import Policy, RandomPolicy
 from irl_align.control.rollouts import Collector
 from irl_align.control.sac.learner import ACTOR, REPLAY, STATE
+from irl_align.control.spaces import Spaces
 from irl_align.control.trajectories import Floats, Trajectories, Trajectory
 from irl_align.control.true_rewards import TrueRewards
 from irl_align.core.errors import UserError
@@ -143,6 +144,16 @@ def choose_medium(config: ExpertConfig, share: float, *, episodes: int) -> Mediu
     raise AssertionError("the last round is its own expert")
 
 
+def most_steps(config: ExpertConfig) -> int:
+    """The steps that a run of `config` has at most: its last episode is not cut short."""
+    environment = make(config.environment.name, **config.environment.options())
+    try:
+        limit = Spaces.of(environment).max_episode_steps
+    finally:
+        environment.close()
+    return config.environment_steps + (limit or 1) - 1
+
+
 def replayed(config: ExpertConfig, round: int) -> Recorded:
     """All that the run had seen at the end of `round`, in order, from the replay of its last round.
 
@@ -163,7 +174,7 @@ def replayed(config: ExpertConfig, round: int) -> Recorded:
     if total > kept["capacity"]:
         raise UserError(
             f"{path}: keeps the last {kept['capacity']} of {total} steps, so the first ones are "
-            "gone; train with a sac.capacity of at least environment_steps"
+            "gone; train with a larger sac.capacity"
         )
     rows = kept["rows"][:steps].numpy()
     return split_rows(rows, paid[:steps], Layout(*kept["layout"]))

@@ -131,10 +131,9 @@ class QLearner:
         return self.parts.critic(observations, actions).amin(dim=0)
 
     @torch.no_grad()
-    def soft_values(self, observations: Tensor, tried: Tried, *, slow: bool = False) -> Tensor:
-        """V(s) of min_i Q_i, or of the slow critics: [B, O] -> [B]."""
-        critic = self.parts.target if slow else self.parts.critic
-        spread = critic.spread(observations, tried.actions).amin(dim=0)
+    def soft_values(self, observations: Tensor, tried: Tried) -> Tensor:
+        """V(s) of min_i Q_i: [B, O] -> [B]."""
+        spread = self.parts.critic.spread(observations, tried.actions).amin(dim=0)
         return soft_value(spread, tried.log_weights)
 
     def advantages(self, rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -142,10 +141,15 @@ class QLearner:
 
         Q is the critics' mean, not the smaller one: a reward that follows the smaller one gives
         both a target of which it is the better half, and round by round the level of Q sinks.
+
+        V' is that of the critics themselves, not of the slow ones that Q's targets take. Q and
+        r = A fit each other at any level, so nothing calls a level back that has begun to move.
+        Measured against the slow critics, which are late, a Q that sinks has a small A, therefore
+        a small r, and sinks on; against its own V', the slow ones pull it back.
         """
         batch = self.layout.unpack(rows)
         tried = self.proposals.tried(batch.next_observations, None, generator)
-        following = self.soft_values(batch.next_observations, tried, slow=True)
+        following = self.soft_values(batch.next_observations, tried)
         going = self.settings.gamma * (1.0 - batch.terminated)
         with torch.no_grad():
             q = self.parts.critic(batch.observations, batch.actions).mean(dim=0)

@@ -165,16 +165,14 @@ def _tails(middle: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def clone_of(spaces: Spaces, config: ProposalConfig, *data: Transitions, seed: int) -> Clone | None:
-    """Of all `data` together; None where no proposals are drawn around it."""
+    """Of all `data`, each as much as any other; None where no proposals are drawn around it."""
     if spaces.discrete_actions is not None or not config.cloned:
         return None
-    together = Transitions(data[0].layout, torch.cat([each.rows for each in data]))
-    scaled = BoxProposals(spaces, config, None).scaled(together.batch.actions)
+    scaled = BoxProposals(spaces, config, None).scaled
     with threads_for(config.clone_hidden):
         return fit_clone(
-            together,
-            scaled,
-            config.clone_hidden,
+            *((each, scaled(each.batch.actions)) for each in data),
+            hidden=config.clone_hidden,
             steps=config.clone_steps,
             seed=derive_seed(seed, round=0, phase="clone"),
         )

@@ -73,12 +73,28 @@ def test_the_clone_is_least_squares():
     middle = np.tanh(states @ np.array([[0.5, 0.1], [-0.2, 0.3], [0.0, 0.2]], np.float32))
     noise = 0.1 * rng.normal(size=middle.shape)
     data = Transitions.from_arrays(states, middle + noise, states, np.zeros(4000))
-    clone = fit_clone(data, data.batch.actions, [16], steps=1500, seed=3)
+    clone = fit_clone((data, data.batch.actions), hidden=[16], steps=1500, seed=3)
     fresh = torch.from_numpy(rng.normal(size=(500, 3)).astype(np.float32))
     wanted = torch.tanh(fresh @ torch.tensor([[0.5, 0.1], [-0.2, 0.3], [0.0, 0.2]]))
     assert (clone(fresh) - wanted).square().mean().sqrt() < 0.04
     np.testing.assert_allclose(clone.std, [0.1, 0.1], atol=0.015)
-    again = fit_clone(data, data.batch.actions, [16], steps=1500, seed=3)
+    again = fit_clone((data, data.batch.actions), hidden=[16], steps=1500, seed=3)
     assert all(
         torch.equal(a, b) for a, b in zip(clone.parameters(), again.parameters(), strict=True)
     )
+
+
+def test_few_demonstrations_count_as_much_as_all_others():
+    """Others are a thousand times as many and do the opposite where the demonstrations are."""
+    rng = np.random.default_rng(0)
+
+    def part(count, action):
+        states = rng.normal(size=(count, 1)).astype(np.float32)
+        actions = np.full((count, 1), action, np.float32)
+        found = Transitions.from_arrays(states, actions, states, np.zeros(count))
+        return found, found.batch.actions
+
+    clone = fit_clone(part(20, 0.8), part(20_000, -0.4), hidden=[8], steps=500, seed=0)
+    middle = clone(torch.linspace(-1, 1, 9)[:, None])
+    assert (middle - 0.2).abs().max() < 0.1
+    np.testing.assert_allclose(clone.std, [0.6], atol=0.05)

@@ -201,12 +201,43 @@ def test_the_advantage_is_that_of_the_critics_mean(learner, drawn, spaces, index
         batch = one.layout.unpack(rows)
         found = one.advantages(rows, torch.Generator().manual_seed(3))
         tried = one.proposals.tried(batch.next_observations, None, torch.Generator().manual_seed(3))
-        slow = one.parts.target.spread(batch.next_observations, tried.actions).amin(dim=0)
-        value = (slow + tried.log_weights).exp().sum(dim=-1).log()
+        least = one.parts.critic.spread(batch.next_observations, tried.actions).amin(dim=0)
+        value = (least + tried.log_weights).exp().sum(dim=-1).log()
         q = one.parts.critic(batch.observations, batch.actions)
         assert (q[0] - q[1]).abs().max() > 1e-2
         wanted = q.mean(dim=0) - 0.99 * (1 - batch.terminated) * value
         torch.testing.assert_close(found, wanted.detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_a_level_that_fell_comes_to_rest(learner, drawn, indexed):
+    """Q and r = A fit each other at any level; see `QLearner.advantages`."""
+    one = learner(
+        indexed,
+        critic={"hidden": [], "members": 1, "tau": 0.02, "learning_rate": 0.02},
+        conservative={"alpha": 0.0},
+    )
+    rows, _ = drawn(indexed, 16)
+    rows[:, -1] = 0.0  # nothing ends
+    generator = torch.Generator().manual_seed(0)
+
+    def level():
+        batch = one.layout.unpack(rows)
+        return one.parts.critic(batch.observations, batch.actions).mean().item()
+
+    start = level()
+    with torch.no_grad():
+        for name, parameter in one.parts.critic.named_parameters():
+            if "bias" in name:
+                parameter.sub_(3.0)
+    levels = []
+    for _ in range(20):
+        rewards = one.advantages(rows, generator)
+        for _ in range(50):
+            one.update(rows, rewards, generator)
+        levels.append(level())
+    # The slow critics call it back half-way; it falls no further.
+    assert start - 3.0 < min(levels) and max(levels) < start
+    assert abs(levels[-1] - levels[-5]) < 0.1
 
 
 def test_alpha_follows_its_target_gap(learner, drawn, spaces):

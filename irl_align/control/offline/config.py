@@ -29,6 +29,7 @@ class ImaginationConfig:
     epochs: int = 20  # of a round: new rollouts, then updates
     starts: int = 50_000  # states of the data set that an epoch's rollouts begin at
     horizon: int = 5  # their steps
+    continued: float = 0.0  # share of the starts that are states of the newest rollouts instead
     updates: int = 1_000  # of SAC in an epoch
     real_share: float = 0.05  # of a batch that is the data set's own
     penalty: str = "mopo_default"  # u; see `world_model.penalties`
@@ -40,6 +41,8 @@ class ImaginationConfig:
         not_negative(self, "penalty_coef")
         if not 0 <= self.real_share < 1:
             raise ValueError(f"real_share is {self.real_share}; it must be in [0, 1)")
+        if not 0 <= self.continued < 1:
+            raise ValueError(f"continued is {self.continued}; it must be in [0, 1)")
 
 
 @dataclass

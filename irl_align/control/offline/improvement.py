@@ -98,7 +98,7 @@ class ModelBasedSoftActorCritic(Generic[RewardT]):
         losses: list[Tensor] = []
         told: list[dict[str, float]] = []
         for _ in range(config.epochs):
-            starts = self.data.layout.unpack(self.data.draw(config.starts, generator)).observations
+            starts = self._starts(buffer, generator)
             told.append(
                 fill(
                     buffer,
@@ -120,3 +120,18 @@ class ModelBasedSoftActorCritic(Generic[RewardT]):
             **means,
             "policy/updates": float(agent.updates),
         }
+
+    def _starts(self, buffer: PenalisedBuffer, generator: torch.Generator) -> Tensor:
+        """States of the data set, and states that the newest rollouts went through: [starts, O].
+
+        Where an imagined step ended the rollout nothing goes on; a data set's state stands there.
+        """
+        config = self.config
+        starts = self.data.layout.unpack(self.data.draw(config.starts, generator)).observations
+        wanted = round(config.continued * config.starts)
+        if wanted and len(buffer):
+            newest = buffer.recent(config.starts * config.horizon)
+            index = torch.randint(len(newest.observations), (wanted,), generator=generator)
+            alive = newest.terminated[index] == 0
+            starts[:wanted][alive] = newest.next_observations[index][alive]
+        return starts

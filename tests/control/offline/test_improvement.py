@@ -106,6 +106,30 @@ def test_without_a_weight_nobody_computes_a_penalty(spaces):
     assert {penalty for _, penalty in model.asked} == {None}
 
 
+def test_rollouts_go_on_from_where_the_newest_ones_were(spaces):
+    _, _, model, data = improve(spaces, continued=0.75)
+    begins = model.starts.view(3, 2, 8, O)[:, 0]
+    known = (begins[:, :, None] == data.batch.observations).all(-1).any(-1)
+    assert known.sum(dim=1).tolist() == [8, 2, 2]  # there is nothing to go on from at first
+    reached = model.starts.view(3, 2, 8, O) + 100
+    for epoch in (1, 2):
+        before = reached[epoch - 1].reshape(-1, O)
+        assert (begins[epoch, :6, None] == before).all(-1).any(-1).all()
+    assert begins[2].max() > 200  # beyond the horizon
+
+
+def test_nothing_goes_on_from_an_end(spaces):
+    config = ImaginationConfig(epochs=3, starts=8, horizon=2, updates=2, continued=0.75)
+    sac = SACConfig(hidden=[8], batch_size=5, update_every=2, capacity=40, compile="never")
+    learner = Learner(spaces, sac, seed=0, buffer=PenalisedBuffer(40, O, A))
+    data = dataset()
+    verb = ModelBasedSoftActorCritic(Unsure(), data, config, lambda reward: reward)
+    verb.improve(learner, first, None, PhaseContext(0, "policy", 3, None, []))
+    assert len(learner.buffer) == 24
+    begins = learner.buffer.recent(24).observations
+    assert (begins[:, None] == data.batch.observations).all(-1).any(1).all()
+
+
 class Unsure(Model):
     """Every step is the last, and the model is unsure of what a positive first action does."""
 

@@ -295,6 +295,7 @@ def test_bad_input_is_named_before_anything_runs(tiny, build, demonstrations, tm
     [
         ("imagination.penalty=mopo", "one of mopo_default, ensemble_var"),
         ("imagination.real_share=1", "real_share is 1"),
+        ("imagination.continued=1", "continued is 1"),
         ("imagination.updates=1001", "no multiple of sac.update_every"),
         ("comparison.start=here", "expert, anywhere, dataset"),
         ("world_model.elites=9", "elites is 9, but there are 7"),

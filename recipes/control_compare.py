@@ -10,7 +10,8 @@ A task is an environment, or offline an environment with a data set. Every run h
 own, run_dir/TASK/METHOD/seed-S (a method that takes no data set has one for all of an
 environment's), with a log.txt. The same command goes on after a crash: finished runs are not
 repeated, others go on behind their last committed round. compare.json, compare.csv and one plot a
-task tell of all that are finished. The exit status is 1 when a run failed.
+task tell of all that are finished; `scores=TABLE`, which may be set at any time, adds normalised
+scores (eval/control_references.py measures the table). The exit status is 1 when a run failed.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def main() -> int:
     config = load_config(CompareConfig, arguments.config, arguments.overrides)
     for name in ("environments", "methods"):
         config = _only(config, name, getattr(arguments, name))
-    cells = grid(config)
+    cells, references = grid(config), config.references()
     experts = check(cells)
     runs = {cell.folder: cell for cell in cells}  # some stand in several rows
     left = [cell for cell in runs.values() if not cell.finished()]
@@ -69,7 +70,7 @@ def main() -> int:
                 errors[job.log.parent] = error
             said = f"failed: {error}" if error is not None else "finished"
             print(f"[{number}/{len(todo)}] {job.name}: {said}", flush=True)
-        print(report(home, cells, errors, experts, config.columns))
+        print(report(home, cells, errors, experts, references, config.columns))
     finally:
         lock.release()
     for folder, error in errors.items():
@@ -82,6 +83,7 @@ def report(
     cells: list[Any],
     errors: dict[Path, str],
     experts: dict[str, float | None],
+    references: dict[str, Any],
     columns: list[str],
 ) -> str:
     from irl_align.control.methods import method
@@ -99,7 +101,8 @@ def report(
             last = {key: value for row in history for key, value in row.items()}
             beside = {key: last[key] for key in columns if key in last}
         ended.append(Ended(cell.task.name, cell.method, cell.seed, curve, error, of.axis, beside))
-    text = report_comparison(home, ended, experts)
+    scores = {task: one.score for task, one in references.items()}
+    text = report_comparison(home, ended, experts, scores)
     for key in columns:
         if not any(key in run.beside for run in ended):
             text += f"\ncolumns: no run has the metric {key}"

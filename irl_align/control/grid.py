@@ -35,10 +35,12 @@ from irl_align.control.config import (
     ExperimentConfig,
 )
 from irl_align.control.demonstrations.loading import Demonstrations
+from irl_align.control.environments.making import ENVIRONMENTS
 from irl_align.control.evaluating import OnlyEvaluations
 from irl_align.control.fixed_data import FixedDataConfig, fixed_data
 from irl_align.control.methods import ONLINE, Method, method
 from irl_align.control.networks.actor import SquashedGaussianActor
+from irl_align.control.scores import Reference, reference
 from irl_align.core.checks import positive
 from irl_align.core.config import build_config, to_dict
 from irl_align.core.errors import UserError
@@ -50,7 +52,7 @@ FINISHED = "finished.json"
 MODELS = "world_models"  # in the comparison's folder: what several methods would fit alike
 COLUMNS = ("eval/return", "eval/return_std", "eval/length")
 # The shared part of a learner that is not online: SAC and its budget are its own affair.
-SHARED_OFFLINE = ("environment", "evaluation", "demonstrations", "dataset", "scores")
+SHARED_OFFLINE = ("environment", "evaluation", "demonstrations", "dataset")
 
 
 @dataclass
@@ -60,7 +62,7 @@ class CompareConfig(DemonstratedConfig):
     In `demonstrations.path` the text `{environment}` stands for the environment's name; a folder
     stands for the file `{environment}.npz` in it. In `dataset.path` and in MOPO's `reward`
     `{dataset}` stands for the data set, too. `sac`, `environment_steps` and `save_every` are those
-    of online learners.
+    of online learners. `scores` is the report's affair, not the runs': it may change at any time.
     """
 
     run_dir: str = "runs/compare"
@@ -72,7 +74,7 @@ class CompareConfig(DemonstratedConfig):
     columns: list[str] = field(default_factory=list)  # metrics to tell beside the return
     cells: dict[str, Any] = field(default_factory=dict)  # TASK/METHOD -> what it sets
     dataset: Optional[DemonstrationConfig] = None  # transitions of others, for who learns from them
-    scores: Optional[str] = None  # see OfflineConfig
+    scores: Optional[str] = None  # what returns are told against; see OfflineConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,6 +93,15 @@ class CompareConfig(DemonstratedConfig):
         """The rows of the grid."""
         kinds: list[str | None] = [*self.datasets] or [None]
         return [Task(environment, kind) for environment in self.environments for kind in kinds]
+
+    def references(self) -> dict[str, Reference]:
+        """What the returns of each task are told against; empty without `scores`. UserError when
+        an environment has none."""
+        found = {
+            task.name: reference(ENVIRONMENTS.get(task.environment, task.environment), self.scores)
+            for task in self.tasks()
+        }
+        return {name: one for name, one in found.items() if one is not None}
 
 
 @dataclass(frozen=True)

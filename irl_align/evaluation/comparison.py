@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,12 @@ from irl_align.core.files import atomic_open, atomic_write_json, atomic_write_te
 from irl_align.evaluation.bootstrap import bootstrap_mean
 from irl_align.evaluation.returns import Curve
 
+# A normalised score of a mean return, increasing and linear.
+Score = Callable[[float], float]
+
 COLUMNS = (
     *("environment", "method", "seed", "return", "expert", "fraction"),
-    *("steps", "evaluation_steps", "hours"),
+    *("score", "steps", "evaluation_steps", "hours"),
 )
 
 
@@ -51,7 +54,9 @@ def fraction(value: float, expert: float | None) -> float | None:
     return value / expert if expert is not None and expert > 0 else None
 
 
-def summary(runs: Sequence[Ended], expert: float | None) -> dict[str, Any]:
+def summary(
+    runs: Sequence[Ended], expert: float | None, score: Score | None = None
+) -> dict[str, Any]:
     """Of the finished ones among the runs of one method in one environment."""
     curves = [run.curve for run in runs if run.curve is not None]
     failed = [{"seed": run.seed, "error": run.error} for run in runs if run.curve is None]
@@ -61,6 +66,9 @@ def summary(runs: Sequence[Ended], expert: float | None) -> dict[str, Any]:
         found |= {
             **interval.as_dict(),
             "fraction": fraction(interval.mean, expert),
+            "score": [score(x) for x in (interval.mean, interval.low, interval.high)]
+            if score is not None
+            else None,
             "steps": max(curve.steps[-1] for curve in curves),
             "evaluation_steps": max(curve.evaluation_steps for curve in curves),
             "hours": sum(curve.seconds for curve in curves) / 3600,
@@ -73,13 +81,19 @@ def summary(runs: Sequence[Ended], expert: float | None) -> dict[str, Any]:
 
 
 def report_comparison(
-    folder: Path, runs: Sequence[Ended], experts: Mapping[str, float | None]
+    folder: Path,
+    runs: Sequence[Ended],
+    experts: Mapping[str, float | None],
+    scores: Mapping[str, Score] | None = None,
 ) -> str:
     """Write compare.json, compare.csv and ENVIRONMENT.png into `folder`; returns the table.
 
     Args:
         experts: mean return of the demonstrations in each environment, None where unknown.
+        scores: how returns are normalised in each environment, where they are: the table has the
+            score with its interval, compare.json [mean, low, high].
     """
+    scores = scores or {}
     folder.mkdir(parents=True, exist_ok=True)
     table: dict[str, dict[str, Any]] = {}
     for environment, expert in experts.items():
@@ -88,13 +102,16 @@ def report_comparison(
         table[environment] = {
             "expert": expert,
             "methods": {
-                name: summary([run for run in here if run.method == name], expert) for name in names
+                name: summary(
+                    [run for run in here if run.method == name], expert, scores.get(environment)
+                )
+                for name in names
             },
         }
     atomic_write_json(
         folder / "compare.json", {"environments": table, "runs": [asdict(run) for run in runs]}
     )
-    atomic_write_text(folder / "compare.csv", _csv(runs, experts))
+    atomic_write_text(folder / "compare.csv", _csv(runs, experts, scores))
     lines = _lines(table)
     plots = [
         str(path)
@@ -117,11 +134,13 @@ def _lines(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
         beside = dict.fromkeys(key for row in rows.values() for key in row.get("beside", {}))
         widths = {key: max(len(key), 10) + 2 for key in beside}
         first = max([len("method"), *map(len, rows)]) + 2
+        scored = any(row.get("score") for row in rows.values())
         known = f"{expert:.1f}" if expert is not None else "unknown"
         lines.append(f"{environment}: return of the expert {known}")
         lines.append(
             f"  {'method':<{first}}{'return':>10}  {'95% over seeds':<22}{'of expert':>9}"
-            f"{'steps':>10}{'hours':>8}{'seeds':>7}"
+            + (f"{'score':>8}  {'95% over seeds':<15}" if scored else "")
+            + f"{'steps':>10}{'hours':>8}{'seeds':>7}"
             + "".join(f"{key:>{width}}" for key, width in widths.items())
         )
         for name, row in rows.items():
@@ -129,7 +148,13 @@ def _lines(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 lines.append(f"  {name:<{first}}{'-':>10}  every run failed")
                 continue
             # One seed says nothing of others.
-            span = f"[{row['low']:.1f}, {row['high']:.1f}]" if row["finished"] > 1 else "-"
+            several = row["finished"] > 1
+            span = f"[{row['low']:.1f}, {row['high']:.1f}]" if several else "-"
+            score = ""
+            if row["score"]:
+                middle, low, high = row["score"]
+                between = f"[{low:.1f}, {high:.1f}]" if several else "-"
+                score = f"{middle:>8.1f}  {between:<15}"
             share = "-" if row["fraction"] is None else f"{100 * row['fraction']:.0f}%"
             note = f"  {len(row['failed'])} failed" if row["failed"] else ""
             told = "".join(
@@ -137,13 +162,15 @@ def _lines(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 for key, width in widths.items()
             )
             lines.append(
-                f"  {name:<{first}}{row['mean']:>10.1f}  {span:<22}{share:>9}{row['steps']:>10}"
-                f"{row['hours']:>8.2f}{row['finished']:>7}{told}{note}"
+                f"  {name:<{first}}{row['mean']:>10.1f}  {span:<22}{share:>9}{score}"
+                f"{row['steps']:>10}{row['hours']:>8.2f}{row['finished']:>7}{told}{note}"
             )
     return lines
 
 
-def _csv(runs: Sequence[Ended], experts: Mapping[str, float | None]) -> str:
+def _csv(
+    runs: Sequence[Ended], experts: Mapping[str, float | None], scores: Mapping[str, Score]
+) -> str:
     """One row a finished run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -155,6 +182,8 @@ def _csv(runs: Sequence[Ended], experts: Mapping[str, float | None]) -> str:
             continue
         last = curve.returns[-1]
         row = [run.environment, run.method, run.seed, last, expert, fraction(last, expert)]
+        score = scores.get(run.environment)
+        row.append(score(last) if score is not None else None)
         hours = round(curve.seconds / 3600, 6)
         told = [run.beside.get(key) for key in beside]
         writer.writerow([*row, curve.steps[-1], curve.evaluation_steps, hours, *told])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pytest
@@ -131,7 +132,7 @@ def test_a_finished_run_is_known_by_its_configuration(demonstrations, tmp_path):
 OFFLINE = {
     "dataset": {"path": "{dataset}.npz"},
     "datasets": ["poor", "good"],
-    "scores": None,
+    "scores": "d4rl",
     "methods": {
         "bc": {"epochs": 4, "epochs_per_round": 2},
         "value_dice": {"rounds": 2, "hidden": [8], "steps": 2, "batch_size": 6},
@@ -169,6 +170,11 @@ def test_offline_a_task_is_an_environment_with_a_data_set(demonstrations, tmp_pa
     mopo = cells["Pendulum/poor", "mopo"].config
     assert mopo.dataset.path.endswith("poor.npz") and not hasattr(mopo, "demonstrations")
     assert mopo.sac.hidden == [64, 64] and mopo.rounds == 3
+    assert mopo.scores is None  # only the report's, or finished runs would be others with it
+    with pytest.raises(UserError, match="no reference returns for Pendulum-v1"):
+        config.references()
+    robots = dataclasses.replace(config, environments={"Hopper": {}}, cells={})
+    assert set(robots.references()) == {"Hopper/poor", "Hopper/good"}
     assert mopo.world_model.store == str(tmp_path / "runs" / "world_models")
     with pytest.raises(
         UserError, match=r"Pendulum/poor bicql seed-0: .*Pendulum-poor\.npz: no such"

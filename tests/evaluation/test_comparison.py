@@ -70,6 +70,22 @@ def test_other_metrics_stand_beside_the_return(tmp_path):
         assert [row["eval/q"] for row in csv.DictReader(file)] == ["1.0", "2.0", ""]
 
 
+def test_returns_may_be_told_as_scores(tmp_path):
+    table = report_comparison(
+        tmp_path, RUNS, {"Hopper": 400.0, "x/Down-v0": None}, {"Hopper": lambda x: (x - 100) / 3}
+    )
+    hopper, down = table.split("x/Down-v0: ")
+    lines = hopper.splitlines()
+    assert lines[1].split().count("over") == 2 and len(set(map(len, lines[1:3]))) == 1
+    span = bootstrap_mean([100.0, 300.0])
+    low, high = (span.low - 100) / 3, (span.high - 100) / 3
+    assert f"33.3  [{low:.1f}, {high:.1f}]" in lines[2] and "score" not in down
+    assert lines[3].split()[4:6] == ["-16.7", "-"]  # one seed
+    with open(tmp_path / "compare.csv", newline="") as file:
+        scores = [row["score"] for row in csv.DictReader(file)]
+    assert scores == ["0.0", str(200 / 3), str(-50 / 3), ""]
+
+
 def test_one_seed_has_no_interval(tmp_path):
     table = report_comparison(tmp_path, RUNS[2:3], {"Hopper": None})
     row = next(line for line in table.splitlines() if line.startswith("  b"))

@@ -70,7 +70,11 @@ class WorldModel:
 
     def predict(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """[B, O], [B, A] -> mean and standard deviation of the next state, each [K, B, O]."""
-        mean, log_var = self.ensemble.predict(self.scales.inputs(observations, actions))
+        found = self.ensemble.predict(self.scales.inputs(observations, actions))
+        return self._next(observations, *found)
+
+    def _next(self, observations: Tensor, mean: Tensor, log_var: Tensor) -> tuple[Tensor, Tensor]:
+        """From what networks say to the environment's units."""
         unit = self.scales.change_std
         next_mean = observations + self.scales.change_mean + mean * unit
         return next_mean, (0.5 * log_var).exp() * unit
@@ -86,18 +90,21 @@ class WorldModel:
         """One step of B rows, each drawn from an elite of its own choice.
 
         Args:
-            penalty: a key of `PENALTIES`, or None for none, which is 0.
+            penalty: a key of `PENALTIES`, or None for none, which is 0 and needs no other member.
         """
-        means, stds = self.predict(observations, actions)
         count = len(observations)
         chosen = self.elites[torch.randint(len(self.elites), (count,), generator=generator)]
-        index = chosen[None, :, None].expand(1, -1, self.observation_dim)
         noise = torch.randn(count, self.observation_dim, generator=generator)
+        if penalty is None:
+            inputs = self.scales.inputs(observations, actions)
+            mean, std = self._next(observations, *self.ensemble.predict_by(inputs, chosen))
+            sampled = (mean + std * noise).clamp(self.scales.low, self.scales.high)
+            return Imagined(sampled, self.termination(sampled), torch.zeros(count))
+        means, stds = self.predict(observations, actions)
+        index = chosen[None, :, None].expand(1, -1, self.observation_dim)
         sampled = means.gather(0, index)[0] + stds.gather(0, index)[0] * noise
         sampled = sampled.clamp(self.scales.low, self.scales.high)
-        unsure = torch.zeros(count)
-        if penalty is not None:
-            unsure = PENALTIES[penalty](Predicted(means, stds, chosen, sampled))
+        unsure = PENALTIES[penalty](Predicted(means, stds, chosen, sampled))
         return Imagined(sampled, self.termination(sampled), unsure)
 
     def save(self, folder: Path) -> None:

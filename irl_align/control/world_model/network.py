@@ -111,20 +111,37 @@ class GaussianEnsemble(nn.Module):
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The same for [B, in] without gradients, member by member: with B in the hundreds the
         activations of one stay in the nearest cache, where those of all would not."""
-        activate = ACTIVATIONS[self.activation]
-        *hidden, last = self.layers
-        raw = x.new_empty(self.members, len(x), last.weight.shape[2])
+        raw = x.new_empty(self.members, len(x), self.sizes[-1])
         for member in range(self.members):
-            h = x
-            for layer in hidden:
-                h = activate(torch.addmm(layer.bias[member], h, layer.weight[member]))
-            torch.addmm(last.bias[member], h, last.weight[member], out=raw[member])
+            self._alone(member, x, out=raw[member])
         return self._bounded(raw)
 
-    def _bounded(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def predict_by(self, x: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+        """Row b of [B, in] by member members[b] alone -> mean, log var [B, O]: what `predict` says
+        of it for a K-th of the work."""
+        raw = x.new_empty(len(x), self.sizes[-1])
+        for member in members.unique().tolist():
+            rows = (members == member).nonzero()[:, 0]
+            raw[rows] = self._alone(member, x[rows])
+        return self._bounded(raw, members)
+
+    def _alone(self, member: int, x: Tensor, out: Tensor | None = None) -> Tensor:
+        activate = ACTIVATIONS[self.activation]
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = activate(torch.addmm(layer.bias[member], x, layer.weight[member]))
+        return torch.addmm(last.bias[member], x, last.weight[member], out=out)
+
+    def _bounded(self, outputs: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Of all members [K, B, 2 O], or of row b by members[b] [B, 2 O]."""
+        low: Tensor = self.min_log_var
+        high: Tensor = self.max_log_var
+        if members is not None:
+            low, high = low[members, 0], high[members, 0]
         mean, raw = outputs.chunk(2, dim=-1)
-        log_var = self.max_log_var - softplus(self.max_log_var - raw)
-        return mean, self.min_log_var + softplus(log_var - self.min_log_var)
+        log_var = high - softplus(high - raw)
+        return mean, low + softplus(log_var - low)
 
     def select(self, members: Sequence[int]) -> GaussianEnsemble:
         """An ensemble of copies of these members."""

@@ -43,7 +43,8 @@ def test_the_same_generator_gives_the_same_step(system, known):
         model.step(data.observations, data.actions, torch.Generator().manual_seed(seed), penalty)
         for seed, penalty in ((1, "morel"), (1, None), (2, None))
     ]
-    assert torch.equal(steps[0].next_observations, steps[1].next_observations)
+    # Without a penalty nobody asks members that were not chosen; their sums may round otherwise.
+    torch.testing.assert_close(steps[0].next_observations, steps[1].next_observations)
     assert not torch.equal(steps[0].next_observations, steps[2].next_observations)
     assert not steps[1].penalties.any()
 

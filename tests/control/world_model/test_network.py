@@ -37,6 +37,13 @@ def test_each_member_is_a_perceptron_of_its_own():
         wanted = plain_forward(net, member, x)
         torch.testing.assert_close((mean[member], log_var[member]), wanted)
     torch.testing.assert_close(net.predict(x), (mean, log_var))
+    with torch.no_grad():  # bounds of their own, too
+        net.max_log_var += torch.randn_like(net.max_log_var)
+        net.min_log_var += torch.randn_like(net.min_log_var)
+    mean, log_var = net(x)
+    members = torch.tensor([2, 0, 0, 2, 2, 0, 2])  # not all of them
+    wanted = mean[members, torch.arange(7)], log_var[members, torch.arange(7)]
+    torch.testing.assert_close(net.predict_by(x, members), wanted)
 
 
 def test_the_log_variance_stays_between_its_bounds():

@@ -95,6 +95,23 @@ def test_a_cell_that_fails_and_a_second_start(compare, home):
         assert [row["eval/length"] for row in csv.DictReader(file)] == ["12.0", "12.0"]
 
 
+def test_scores_of_finished_runs_may_be_asked_for_later(compare, home):
+    code, out, err = compare("--methods", "bc")
+    assert code == 0 and "score" not in out, err
+    before = marks(home)
+    code, _, err = compare("--methods", "bc", "scores=none.json")
+    assert code == 2 and "scores=none.json: no such file" in err
+    (home / "table.json").write_text('{"Pendulum-v1": {"random": -200.0, "expert": 0.0}}')
+    code, out, err = compare("--methods", "bc", "scores=table.json")
+    assert code == 0 and "1 runs, 1 of them finished before" in out, err
+    assert marks(home) == before
+    (returned,) = numbers(home / "runs").values()
+    with open(home / "runs/compare.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["score"]) == pytest.approx(100 + returned[-1] / 2)
+    assert f"{100 + returned[-1] / 2:.1f}" in out
+
+
 def test_killed_and_started_again_it_ends_as_an_unbroken_one(compare, home):
     code, _, err = compare("run_dir=whole", "--methods", "sqil")
     assert code == 0, err

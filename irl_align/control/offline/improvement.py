@@ -1,7 +1,9 @@
 """The policy verb of every learner in a world model: MOPO (Yu et al. 2020).
 
-An epoch draws states of the data set, rolls the policy out from them in the model, and then makes
-updates of SAC on what it imagined, with rewards r(s, a) - lambda u(s, a) at the moment of the draw.
+An epoch rolls the policy out in the model, from states of the data set and, for a share of them
+(`continued`), from states that the newest rollouts came to, and then makes updates of SAC on what
+it imagined, with rewards r(s, a) - lambda u(s, a) at the moment of the draw. Short rollouts from
+the data alone never see where a policy gets to, and leave its Q there to chance.
 A share of each batch comes from the data set itself: with the same r, and u = 0, for there the
 dynamics are the true ones.
 """
@@ -122,16 +124,15 @@ class ModelBasedSoftActorCritic(Generic[RewardT]):
         }
 
     def _starts(self, buffer: PenalisedBuffer, generator: torch.Generator) -> Tensor:
-        """States of the data set, and states that the newest rollouts went through: [starts, O].
-
-        Where an imagined step ended the rollout nothing goes on; a data set's state stands there.
-        """
+        """[starts, O]: states of the data set, and a share of what the newest starts x horizon
+        imagined steps led to. Where one of these is an end the data set's state stays."""
         config = self.config
         starts = self.data.layout.unpack(self.data.draw(config.starts, generator)).observations
         wanted = round(config.continued * config.starts)
         if wanted and len(buffer):
-            newest = buffer.recent(config.starts * config.horizon)
-            index = torch.randint(len(newest.observations), (wanted,), generator=generator)
-            alive = newest.terminated[index] == 0
-            starts[:wanted][alive] = newest.next_observations[index][alive]
+            newest = buffer.latest_index(config.starts * config.horizon)
+            index = newest[torch.randint(len(newest), (wanted,), generator=generator)]
+            reached = buffer.layout.unpack(buffer.rows(index))
+            goes_on = reached.terminated == 0
+            starts[:wanted][goes_on] = reached.next_observations[goes_on]
         return starts

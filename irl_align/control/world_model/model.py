@@ -74,7 +74,8 @@ class WorldModel:
         return self._next(observations, *found)
 
     def _next(self, observations: Tensor, mean: Tensor, log_var: Tensor) -> tuple[Tensor, Tensor]:
-        """From what networks say to the environment's units."""
+        """What networks say of changes [..., B, O], as mean and standard deviation of next states
+        in the environment's units."""
         unit = self.scales.change_std
         next_mean = observations + self.scales.change_mean + mean * unit
         return next_mean, (0.5 * log_var).exp() * unit
@@ -98,13 +99,14 @@ class WorldModel:
         if penalty is None:
             inputs = self.scales.inputs(observations, actions)
             mean, std = self._next(observations, *self.ensemble.predict_by(inputs, chosen))
-            sampled = (mean + std * noise).clamp(self.scales.low, self.scales.high)
-            return Imagined(sampled, self.termination(sampled), torch.zeros(count))
-        means, stds = self.predict(observations, actions)
-        index = chosen[None, :, None].expand(1, -1, self.observation_dim)
-        sampled = means.gather(0, index)[0] + stds.gather(0, index)[0] * noise
-        sampled = sampled.clamp(self.scales.low, self.scales.high)
-        unsure = PENALTIES[penalty](Predicted(means, stds, chosen, sampled))
+        else:
+            means, stds = self.predict(observations, actions)
+            index = chosen[None, :, None].expand(1, -1, self.observation_dim)
+            mean, std = means.gather(0, index)[0], stds.gather(0, index)[0]
+        sampled = (mean + std * noise).clamp(self.scales.low, self.scales.high)
+        unsure = torch.zeros(count)
+        if penalty is not None:
+            unsure = PENALTIES[penalty](Predicted(means, stds, chosen, sampled))
         return Imagined(sampled, self.termination(sampled), unsure)
 
     def save(self, folder: Path) -> None:

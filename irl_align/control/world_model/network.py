@@ -127,6 +127,7 @@ class GaussianEnsemble(nn.Module):
         return self._bounded(raw, members)
 
     def _alone(self, member: int, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """One member [B, in] -> [B, 2 O], before the bounds."""
         activate = ACTIVATIONS[self.activation]
         *hidden, last = self.layers
         for layer in hidden:

@@ -51,7 +51,13 @@ def sections(swings):
                 compile="never",
             ),
             "imagination": ImaginationConfig(
-                epochs=2, starts=20, horizon=3, updates=4, real_share=0.2, penalty="ensemble_std"
+                epochs=2,
+                starts=20,
+                horizon=3,
+                continued=0.5,
+                updates=4,
+                real_share=0.2,
+                penalty="ensemble_std",
             ),
             "sac": SACConfig(
                 hidden=[8], batch_size=10, capacity=100, update_every=2, compile="never"

@@ -78,8 +78,8 @@ class SACConfig:
     update_every: int = 4  # steps between updates; so many updates are then made in one call
     random_episodes: int = 1  # of uniform actions, before anything is learned
     absorbing_transitions: int = 10  # stored after each early end, in absorbing environments
-    # Environment steps that the actor is averaged over, for what is evaluated and saved; None: the
-    # latest one. Under a moving reward the latest actor is now better, now worse; its mean stays.
+    # Environment steps (offline: updates) that the actor is averaged over, for what is evaluated
+    # and saved; None: the latest one, which under a moving reward is now better, now worse.
     average_over: Optional[int] = None
     compile: str = "auto"  # auto (where possible and worth it), always, never
 

@@ -37,7 +37,7 @@ from irl_align.core.trainer import Result
 
 @dataclass
 class BCConfig(DemonstratedConfig):
-    """Behavioural cloning; of `sac` it takes the shape of the actor."""
+    """Behavioural cloning; of `sac` it takes the actor's shape and average."""
 
     run_dir: str = "runs/bc"
     loss: str = "likelihood"  # likelihood | mse
@@ -93,7 +93,9 @@ class Cloning:
         with threads_for(policy.config.hidden):
             for _ in range(epochs):
                 order = torch.randperm(len(self.actions), generator=generator)
-                losses += [self._update(policy, index) for index in order.split(config.batch_size)]
+                batches = order.split(config.batch_size)
+                losses += [self._update(policy, index) for index in batches]
+                policy.follow(len(batches))
             with torch.no_grad():
                 likelihood = -negative_log_likelihood(actor, self.observations, self.actions)
                 error = squared_error(actor, self.observations, self.actions)

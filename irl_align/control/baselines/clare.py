@@ -5,15 +5,16 @@ that says how unsure it is:
 
     sample    steps of pi_k in the model, from demonstrated states
     reward    `clare_objective`: demonstrations above the model's steps, where it is sure
-    policy    SAC in the model under r_{k+1}
+    policy    SAC in the model under r_{k+1}, with a share of cloning in the actor's loss
 
 The model is the ensemble that all learners in a model have, fitted to all data; it is stated
-against `StepInModel`, so any other that can do that will do. Left out: the cloning term that the
-authors' code adds to the actor's loss, which their objective does not have.
+against `StepInModel`, so any other that can do that will do. The cloning term,
+-`cloning` E_{D_E}[log pi(a|s)], is not in the paper's objective, but in the authors' code.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -114,11 +115,13 @@ class CLAREConfig(FixedDataConfig):
     horizon: int = 5  # steps from each
     epochs: int = 500  # a round
     updates: int = 20  # an epoch
+    cloning: float = 0.25  # weight of the demonstrations' log-likelihood; 0: the paper's objective
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "batch_size", "starts", "horizon", "epochs", "updates")
         not_negative(self, "threshold")
+        not_negative(self, "cloning")
         if self.updates % self.sac.update_every:
             raise ValueError(
                 f"updates is {self.updates}, which is no multiple of sac.update_every, "
@@ -167,13 +170,18 @@ class InTheModel:
     ) -> tuple[Learner, Metrics]:
         generator = torch.Generator().manual_seed(ctx.seed)
         sac, source = policy.config, Relabelled(policy.buffer, reward.net)
+        shape = sac.update_every, sac.batch_size
         losses: list[Tensor] = []
         with threads_for(sac.hidden):
             for _ in range(self.config.epochs):
                 policy.buffer.extend_packed(self.imagination.rows(policy, generator))
                 for _ in range(self.config.updates // sac.update_every):
-                    rows, rewards = source.draw(sac.update_every, sac.batch_size)
-                    losses.append(policy.agent.update(rows, rewards))
+                    cloned = None
+                    if self.config.cloning:
+                        drawn = self.imagination.demonstrations.draw(math.prod(shape), generator)
+                        cloned = drawn.view(*shape, -1)
+                    losses.append(policy.agent.update(*source.draw(*shape), cloned))
+                policy.follow(self.config.updates)
         return policy, named(torch.stack(losses).mean(dim=0))
 
 
@@ -239,6 +247,7 @@ def clare(
                 config.sac,
                 seed=config.seed,
                 planned_updates=config.rounds * config.epochs * config.updates,
+                cloning=config.cloning,
             )
             reward = LearnedReward(*shown.layout, config.reward, seed=config.seed)
             reward.look_at(shown.batch)

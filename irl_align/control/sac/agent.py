@@ -37,6 +37,7 @@ class SAC:
         seed: of the initial weights and of the noise in updates.
         planned_updates: what `compile: auto` decides by; None does not compile.
         critics: what the critics minimise.
+        cloning: weight of the likelihood of demonstrations in the actor's loss.
 
     Attributes:
         acting: the actor on numpy views of its parameters, which follow every update.
@@ -53,6 +54,7 @@ class SAC:
         absorbing: bool = False,
         planned_updates: int | None = None,
         critics: CriticLoss = TEMPORAL_DIFFERENCE,
+        cloning: float = 0.0,
     ) -> None:
         self.config, self.critics = config, critics
         self.layout = Layout(spaces.observation_dim, spaces.action_dim)
@@ -69,6 +71,7 @@ class SAC:
             entropy if config.alpha is None else None,
             absorbing,
             config.actor_learning_rate or config.learning_rate,
+            cloning,
         )
         self.acting = NumpyActor.of(self.parts.actor)
         self._noise = torch.Generator().manual_seed(seed)
@@ -93,14 +96,24 @@ class SAC:
         """How many were ever made."""
         return int(self.parts.critic_moments.count.item())
 
-    def update(self, rows: Tensor, rewards: Tensor) -> Tensor:
-        """K updates on rows [K, B, width] with rewards [K, B]; returns [4], see `LOSSES`."""
+    def update(self, rows: Tensor, rewards: Tensor, demonstrated: Tensor | None = None) -> Tensor:
+        """K updates on rows [K, B, width] with rewards [K, B]; returns [4], see `LOSSES`.
+
+        demonstrated: [K, D, width], for `cloning`.
+        """
         critics = self.critics
         shape = *rows.shape[:1], critics.draws + 1, rows.shape[1], self.layout.action_dim
         noise = torch.randn(shape, generator=self._noise)
         function = compiled_update() if self.compiled else update
         return function(
-            self.parts, self.settings, self.layout, rows, rewards, noise, critics.function
+            self.parts,
+            self.settings,
+            self.layout,
+            rows,
+            rewards,
+            noise,
+            critics.function,
+            demonstrated,
         )
 
     def state_dict(self) -> dict[str, Any]:

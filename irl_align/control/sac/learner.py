@@ -34,7 +34,7 @@ class Learner:
         buffer: every transition so far, without rewards; one of another kind can be given.
         latest: the last whole episodes, at most `remember` of them.
         average: exponential moving average of the actor over `config.average_over` environment
-            steps; None when none is asked for.
+            steps (updates, where none are taken); None when none is asked for.
         acting: what to evaluate and to deploy: the average, or the latest actor.
         steps: environment steps so far, counted once each.
         due: steps since the last update.
@@ -50,6 +50,7 @@ class Learner:
         remember: int = 0,
         planned_updates: int | None = None,
         critics: CriticLoss = TEMPORAL_DIFFERENCE,
+        cloning: float = 0.0,
         buffer: ReplayBuffer | None = None,
     ) -> None:
         self.spaces, self.config = spaces, config
@@ -60,6 +61,7 @@ class Learner:
             absorbing=absorbing,
             planned_updates=planned_updates,
             critics=critics,
+            cloning=cloning,
         )
         if buffer is None:
             buffer = ReplayBuffer(
@@ -86,7 +88,8 @@ class Learner:
 
     @torch.no_grad()
     def follow(self, steps: int) -> None:
-        """Move the average towards the actor, for `steps` environment steps that it took."""
+        """Move the average towards the actor, for `steps` environment steps that it took, or as
+        many updates. Whoever improves the agent says so here: `acting` is the average."""
         if self.average is None or self.config.average_over is None:
             return
         share = 1.0 - math.exp(-steps / self.config.average_over)

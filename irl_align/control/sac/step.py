@@ -7,6 +7,9 @@ Absorbing states (`absorbing`, flag = last number of an observation): where the 
 agent has no choice. Its action is 0 and has no entropy, so that the value of being over is
 r / (1 - gamma) and nothing else, and the actor and the temperature do not learn from such rows.
 
+Demonstrations beside the transitions, if there are any, are cloned by the way: their negative
+log-likelihood times `cloning` is added to the actor's loss.
+
 What the critics minimise is an argument: a plain function (see `CriticLoss`), compiled with the
 rest. Learners that differ in that loss only share everything else.
 """
@@ -38,6 +41,7 @@ class Settings(NamedTuple):
     target_entropy: float | None  # None: alpha is fixed
     absorbing: bool
     actor_learning_rate: float
+    cloning: float = 0.0
 
 
 @dataclass
@@ -89,6 +93,7 @@ def update(
     rewards: Tensor,
     noise: Tensor,
     critics: CriticFunction = temporal_difference,
+    demonstrated: Tensor | None = None,
 ) -> Tensor:
     """K updates, one after the other.
 
@@ -98,11 +103,20 @@ def update(
         noise: [K, draws + 1, B, A], standard normal: what `critics` takes, by default one draw for
             a', and at last a~.
         critics: the loss of the critics.
+        demonstrated: [K, D, layout.width], transitions whose actions are cloned.
 
     Returns [4]: `LOSSES`, averaged over the K updates.
     """
     measured = [
-        _update_once(parts, settings, layout.unpack(rows[k]), rewards[k], noise[k], critics)
+        _update_once(
+            parts,
+            settings,
+            layout.unpack(rows[k]),
+            rewards[k],
+            noise[k],
+            critics,
+            None if demonstrated is None else layout.unpack(demonstrated[k]),
+        )
         for k in range(rows.shape[0])
     ]
     return torch.stack(measured).mean(dim=0)
@@ -115,6 +129,7 @@ def _update_once(
     rewards: Tensor,
     noise: Tensor,
     critics: CriticFunction,
+    demonstrated: Batch | None,
 ) -> Tensor:
     actor, critic = parts.actor, parts.critic
     alpha = parts.log_alpha.exp()
@@ -128,6 +143,9 @@ def _update_once(
     chosen = 1.0 - batch.observations[:, -1] if settings.absorbing else None  # [B]
     actions, log_probs = actor.sample(batch.observations, noise[-1])
     loss_pi = actor_loss(log_probs, critic.least(batch.observations, actions), alpha, chosen)
+    if demonstrated is not None:
+        likely = actor.log_prob(demonstrated.observations, demonstrated.actions)
+        loss_pi = loss_pi - settings.cloning * likely.mean()
     weights = list(actor.parameters())
     adam_(
         weights,

@@ -149,6 +149,48 @@ def test_killed_in_any_phase_ends_as_an_unbroken_run(demonstrations, killed, tmp
     assert [row["steps/updates"] for row in rows] == [8, 16, 24, 32]
 
 
+def test_the_actor_clones_demonstrations_by_the_way(demonstrations, spaces):
+    """They say 0.5 in every state; the reward is the same everywhere and says nothing."""
+    shown = Transitions.from_arrays(
+        np.random.default_rng(0).normal(size=(40, 4)),
+        np.full((40, 2), 0.5),
+        np.zeros((40, 4)),
+        np.zeros(40),
+    )
+    likely = {}
+    for cloning in (0.0, 0.25):
+        config = tiny(
+            demonstrations,
+            sac=SACConfig(hidden=[8], batch_size=20, capacity=500, alpha=0.01, compile="never"),
+            epochs=100,
+            cloning=cloning,
+        )
+        learner = Learner(spaces, config.sac, seed=0, cloning=cloning)
+        verb = InTheModel(Imagination(Point(), shown, config), config)
+        reward = type("Reward", (), {"net": lambda self, o, a: torch.zeros(len(o))})()
+        learner, _ = verb.improve(learner, reward, None, type("Context", (), {"seed": 0})())
+        found = learner.agent.actor.log_prob(shown.batch.observations, shown.batch.actions)
+        likely[cloning] = found.mean().item()
+    assert likely[0.25] > likely[0.0] + 1.0
+
+
+def test_an_averaged_actor_follows(demonstrations):
+    config = tiny(demonstrations)
+    config.sac.average_over = 1
+    learner = clare(config, model=Point(), keep=False).policy
+    assert learner.average is not None
+    for slow, fast in zip(
+        learner.average.parameters(), learner.agent.actor.parameters(), strict=True
+    ):
+        torch.testing.assert_close(slow, fast.detach(), atol=0.02, rtol=0)
+    untaught = Learner(learner.spaces, config.sac, seed=config.seed).agent.actor
+    moved = [
+        (slow - first.detach()).abs().max().item()
+        for slow, first in zip(learner.average.parameters(), untaught.parameters(), strict=True)
+    ]
+    assert max(moved) > 0.02
+
+
 def test_the_true_reward_is_read_by_reports_only(demonstrations):
     plain = numbers(clare(tiny(demonstrations), model=Point(), keep=False))[0]
     poisoned = EnvironmentConfig(name="tests/Poisoned-v0")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from irl_align.control.config import DemonstratedConfig
 from irl_align.control.methods import ONLINE, method
+from irl_align.control.sac.learner import Learner
 from irl_align.core.config import load_config
 from irl_align.core.errors import UserError
 
@@ -36,6 +39,22 @@ def test_every_method_has_the_keys_that_a_comparison_reads(name, tiny, demonstra
         assert {"steps/environment", "steps/evaluation", "time/policy"} <= row.keys()
     assert "eval/return" in result.history[-1]
     assert result.policy.agent.acting.deterministic() is not None
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_the_averaged_actor_follows_whoever_learns(name, tiny, demonstrations):
+    """Else what is evaluated and saved is the actor that nothing was taught."""
+    found = method(name)
+    config = tiny(found.config, demonstrations, environment_steps=30)
+    config = replace(config, sac=replace(config.sac, average_over=1))
+    learner = found.run(config, keep=False).policy
+    untaught = Learner(learner.spaces, config.sac, seed=config.seed)
+    seen = np.random.default_rng(0).normal(size=(50, learner.spaces.observation_dim))
+    acting, latest, first = (
+        actor.deterministic()(seen.astype(np.float32))
+        for actor in (learner.acting, learner.agent.acting, untaught.agent.acting)
+    )
+    assert np.abs(acting - latest).mean() < 0.5 * np.abs(acting - first).mean()
 
 
 def test_an_unknown_method_is_named_with_the_nearest():

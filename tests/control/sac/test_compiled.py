@@ -15,15 +15,16 @@ from irl_align.control.spaces import Spaces
 CONFIG = {"hidden": [64, 64], "batch_size": 100, "update_every": 1}
 
 
-def agent(compile: str, *, seed: int = 0, **changed) -> SAC:
+def agent(compile: str, *, seed: int = 0, cloning: float = 0.0, **changed) -> SAC:
     box = np.full(1, 2.0, np.float32)
     config = SACConfig(**{**CONFIG, **changed}, compile=compile)
-    return SAC(Spaces("Test", 3, -box, box), config, seed=seed)
+    return SAC(Spaces("Test", 3, -box, box), config, seed=seed, cloning=cloning)
 
 
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
-def test_compiled_and_eager_give_the_same_numbers():
-    eager, compiled = agent("never"), agent("always")
+@pytest.mark.parametrize("cloning", [0.0, 0.25])
+def test_compiled_and_eager_give_the_same_numbers(cloning):
+    eager, compiled = agent("never", cloning=cloning), agent("always", cloning=cloning)
     assert compiled.compiled and not eager.compiled
     before = [p.detach().clone() for p in eager.actor.parameters()]
     torch.manual_seed(0)
@@ -31,7 +32,8 @@ def test_compiled_and_eager_give_the_same_numbers():
         for _ in range(10):
             rows, rewards = torch.randn(1, 100, 8), torch.randn(1, 100)
             rows[..., -1] = torch.rand(1, 100) < 0.2
-            losses = [each.update(rows, rewards) for each in (eager, compiled)]
+            shown = rows[:, :50] if cloning else None
+            losses = [each.update(rows, rewards, shown) for each in (eager, compiled)]
             torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
     moved = max((a - b).abs().max() for a, b in zip(before, eager.actor.parameters(), strict=True))
     assert moved > 5e-3
@@ -73,5 +75,6 @@ def test_agents_share_machine_code_only_where_it_fits(monkeypatch):
         kind(activation="tanh"),
         kind(gamma=0.9),
         kind(alpha=0.2),
+        kind(cloning=0.25),
     ]
     assert len({own, *others}) == 1 + len(others)

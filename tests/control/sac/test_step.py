@@ -10,7 +10,7 @@ from irl_align.control.sac.agent import SAC, named
 from irl_align.control.sac.step import soft_target, update
 
 
-def by_the_book(agent: SAC, rows, rewards, noise, target_entropy):
+def by_the_book(agent: SAC, rows, rewards, noise, target_entropy, demonstrated=None, cloning=0.0):
     """A second implementation of one update: modules, autograd and torch.optim."""
     parts, layout = copy.deepcopy(agent.parts), agent.layout
     lr, gamma, tau = agent.config.learning_rate, agent.config.gamma, agent.config.tau
@@ -33,6 +33,13 @@ def by_the_book(agent: SAC, rows, rewards, noise, target_entropy):
     q1, q2 = parts.critic(s, new)
     optimisers[1].zero_grad()
     (alpha * logp - torch.minimum(q1, q2)).mean().backward()
+    if demonstrated is not None:
+        mean, log_std = parts.actor(demonstrated[:, :o])
+        squashed = torch.distributions.TransformedDistribution(
+            torch.distributions.Normal(mean, log_std.exp()), torch.distributions.TanhTransform()
+        )
+        units = (demonstrated[:, o : o + a] - parts.actor.centre) / parts.actor.half_width
+        (-cloning * squashed.log_prob(units).sum(dim=-1).mean()).backward()
     optimisers[1].step()
     if target_entropy is not None:
         (-log_alpha * (logp.detach() + target_entropy)).mean().backward()
@@ -44,15 +51,26 @@ def by_the_book(agent: SAC, rows, rewards, noise, target_entropy):
     return parts
 
 
-@pytest.mark.parametrize("alpha", [None, 0.3])
-def test_one_update_by_a_second_implementation(spaces, config, drawn, alpha):
+@pytest.mark.parametrize(("alpha", "cloning"), [(None, 0.0), (0.3, 0.0), (0.3, 0.25)])
+def test_one_update_by_a_second_implementation(spaces, config, drawn, alpha, cloning):
     config.alpha = alpha
-    agent = SAC(spaces, config, seed=1)
+    agent = SAC(spaces, config, seed=1, cloning=cloning)
+    demonstrated = drawn(1, 4, seed=1)[0] if cloning else None
     rows, rewards = drawn(1, 6)
     noise = torch.randn(1, 2, 6, 2)
     entropy = None if alpha is not None else -2.0  # -A
-    expected = by_the_book(agent, rows[0], rewards[0], noise[0], entropy)
-    update(agent.parts, agent.settings, agent.layout, rows, rewards, noise)
+    expected = by_the_book(
+        agent,
+        rows[0],
+        rewards[0],
+        noise[0],
+        entropy,
+        None if demonstrated is None else demonstrated[0],
+        cloning,
+    )
+    update(
+        agent.parts, agent.settings, agent.layout, rows, rewards, noise, demonstrated=demonstrated
+    )
     for name in ("actor", "critic", "target"):
         for mine, other in zip(
             getattr(agent.parts, name).parameters(),

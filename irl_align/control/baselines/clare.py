@@ -7,8 +7,9 @@ that says how unsure it is:
     reward    `clare_objective`: demonstrations above the model's steps, where it is sure
     policy    SAC in the model under r_{k+1}, with a share of cloning in the actor's loss
 
-The model is the ensemble that all learners in a model have, fitted to all data; it is stated
-against `StepInModel`, so any other that can do that will do. The cloning term,
+The model is the ensemble that all learners in a model have, fitted to all data, or (`model_of`) to
+D alone as theirs are, so that one serves all; it is stated against `StepInModel`, so any other that
+can do that will do. The cloning term,
 -`cloning` E_{D_E}[log pi(a|s)], is not in the paper's objective, but in the authors' code.
 """
 
@@ -35,7 +36,7 @@ from irl_align.control.sac.compiling import threads_for
 from irl_align.control.sac.learner import Learner, LearnerCodec
 from irl_align.control.transitions import Transitions
 from irl_align.control.world_model.config import WorldModelConfig
-from irl_align.core.checks import not_negative, positive
+from irl_align.core.checks import choice, not_negative, positive
 from irl_align.core.errors import UserError
 from irl_align.core.loggers import Logger
 from irl_align.core.protocols import Codecs, Metrics, PhaseContext
@@ -109,6 +110,7 @@ class CLAREConfig(FixedDataConfig):
     sac: SACConfig = field(default_factory=_sac)
     reward: RewardConfig = field(default_factory=_reward)
     world_model: WorldModelConfig = field(default_factory=_world_model)
+    model_of: str = "everything"  # what the model is fitted to: everything | dataset
     threshold: float = 0.5  # of u over its largest value in the data
     batch_size: int = 5_000  # of the reward's steps, of each kind
     starts: int = 5_000  # demonstrated states that are imagined from, an epoch
@@ -119,6 +121,7 @@ class CLAREConfig(FixedDataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        choice("model_of", self.model_of, ("everything", "dataset"))
         positive(self, "batch_size", "starts", "horizon", "epochs", "updates")
         not_negative(self, "threshold")
         not_negative(self, "cloning")
@@ -227,17 +230,18 @@ def clare(
         unsure = None if model is None else _unsure(model, everything, config.seed)
         with here.directory(keep) as run:
             if model is None or unsure is None:
+                learned_from = others if config.model_of == "dataset" else everything
                 model = prepare_model(
                     config.world_model,
                     spaces,
-                    everything,
+                    learned_from,
                     found.trajectories,
                     run,
                     loggers,
                     penalty=PENALTY,
                     fixed_horizon=config.environment.fixed_horizon,
                     seed=config.seed,
-                    source=everything.sha256(),
+                    source=learned_from.sha256(),
                 )
                 unsure = _unsure(model, everything, config.seed)
             demonstrated = torch.arange(len(everything)) < len(shown)

@@ -271,6 +271,33 @@ def test_the_model_is_asked_how_unsure_it_is_for_the_data_alone(demonstrations):
         tiny(demonstrations, updates=5)
 
 
+@pytest.mark.parametrize(("model_of", "models"), [("everything", 2), ("dataset", 1)])
+def test_a_model_of_the_data_alone_serves_any_demonstrations(
+    demonstrations, tmp_path, model_of, models
+):
+    store = tmp_path / "models"
+    for count in (1, 2):
+        clare(
+            tiny(
+                "",
+                tmp_path / f"run-{count}",
+                rounds=1,
+                demonstrations=DemonstrationConfig(path=demonstrations, count=count),
+                dataset=DemonstrationConfig(path=demonstrations),
+                model_of=model_of,
+                world_model=WorldModelConfig(
+                    members=2,
+                    elites=1,
+                    hidden=[8],
+                    weight_decay=[0.0],
+                    max_epochs=1,
+                    store=str(store),
+                ),
+            )
+        )
+    assert len([folder for folder in store.iterdir() if folder.is_dir()]) == models
+
+
 def test_it_fits_the_world_model_of_all_data_itself_and_once(demonstrations, killed, tmp_path):
     small = WorldModelConfig(
         members=2, elites=1, hidden=[8], weight_decay=[0.0], max_epochs=2, compile="never"

@@ -185,10 +185,9 @@ def bicql(
         reward.facts["alpha"] = 1.0  # the temperature of exp Q
         if spaces.discrete_actions is not None:
             reward.facts["actions"] = "unit vectors"
-        centred = config.reward.centre
-        if centred is None:
-            centred = not bool(shown.batch.terminated.any() or others.batch.terminated.any())
-        advantages = SoftAdvantages(shown, config.reward, centred=centred)
+        ends = bool(shown.batch.terminated.any() or others.batch.terminated.any())
+        hold = config.reward.hold or ("nothing" if ends else "reward")
+        advantages = SoftAdvantages(shown, config.reward, hold=hold)
         regression = AdvantageRegression(others, config.reward, wanted, segments)
         verbs = Verbs(
             policy=ConservativeQ(shown, others, config, advantages, regression),

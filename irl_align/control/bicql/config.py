@@ -98,6 +98,9 @@ class ProposalConfig:
         not_negative(self, "cloned", "near")
 
 
+HOLD = ("reward", "value", "nothing")
+
+
 @dataclass
 class AdvantageConfig:
     """The reward net and its regression onto the soft advantage (the upper level)."""
@@ -118,15 +121,21 @@ class AdvantageConfig:
     # step that nobody demonstrated cost something, so that Q leads back to where they have been.
     # Where episodes end early that would also pay for ending: leave it at 0 there.
     elsewhere: float = 0.0
-    # Regress onto the advantages less their mean over D_E. Where no episode ends a constant in r is
-    # a constant in Q and nothing else: nothing holds it, and it drifts to the bound, where r has no
-    # gradient. Where episodes end it says what ending is worth. None: where none of the data ends.
-    centre: Optional[bool] = None
+    # What is held at 0 over D_E: the mean reward, the mean value Q, or nothing. Where no episode
+    # ends a constant in r is a constant in Q and nothing else: held by nothing it drifts to the
+    # bound, where r has no gradient. The mean advantage is gamma times the policy's log density of
+    # demonstrated actions, nats that grow with the number of joints. A reward without it has a Q
+    # that sinks until -1 / (1 - gamma) times these nats; a Q without a level has a reward that says
+    # how much better than nothing (`elsewhere`) it is to be where the demonstrator was. Where
+    # episodes end a constant says what ending is worth. None: nothing there, else the reward.
+    hold: Optional[str] = None  # reward | value | nothing
 
     def __post_init__(self) -> None:
         choice("target", self.target, ("soft_advantage", "zero"))
         positive(self, "batch_size", "steps")
         not_negative(self, "l2")
+        if self.hold is not None:
+            choice("hold", self.hold, HOLD)
         if self.target == "zero" and self.elsewhere != 0:
             raise ValueError(
                 f"elsewhere is {self.elsewhere} and target zero: r would not be 0; set elsewhere=0"

@@ -5,9 +5,10 @@
 
 A is what the inverse soft Bellman operator says: the reward under which Q is right. It is taken
 once for each row that a round's steps will see, before the first of them: Q does not change in this
-phase. r is learned on D_E alone but pays on all of D, hence the l2 term and the bound. c is the
-mean over these rows, or 0 (see `AdvantageConfig.centre`). With `AdvantageConfig.target` "zero" 0
-stands in A's place: what is left is conservative Q-learning without a reward, the ablation.
+phase. r is learned on D_E alone but pays on all of D, hence the l2 term and the bound. c holds a
+level (`AdvantageConfig.hold`): it is A's mean over these rows, or a pull on Q's, or 0. With
+`AdvantageConfig.target` "zero" 0 stands in A's place: what is left is conservative Q-learning
+without a reward, the ablation.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from irl_align.core.errors import UserError
 from irl_align.core.protocols import Metrics, PhaseContext
 from irl_align.core.seeding import derive_seed
 
+# How much harder than a level of Q alone would pull it back: it has that many times to do so.
+_PULL = 10.0
+
 
 @dataclass(frozen=True)
 class Advantages:
@@ -45,13 +49,11 @@ class SoftAdvantages:
     """The sample verb: minibatches of D_E with their soft advantages.
 
     Args:
-        centred: regress onto them less their mean.
+        hold: what is held at 0 over D_E.
     """
 
-    def __init__(
-        self, demonstrations: Transitions, config: AdvantageConfig, *, centred: bool
-    ) -> None:
-        self.demonstrations, self.config, self.centred = demonstrations, config, centred
+    def __init__(self, demonstrations: Transitions, config: AdvantageConfig, *, hold: str) -> None:
+        self.demonstrations, self.config, self.hold = demonstrations, config, hold
 
     def sample(self, policy: QLearner, ctx: PhaseContext, /) -> tuple[Advantages, Metrics]:
         config = self.config
@@ -59,12 +61,12 @@ class SoftAdvantages:
         with threads_for(policy.config.hidden):
             batches = []
             for _ in range(config.steps):
-                rows = self.demonstrations.draw(config.batch_size, generator)
-                batches.append((rows, policy.advantages(rows, generator)))
+                drawn = self.demonstrations.draw(config.batch_size, generator)
+                batches.append((drawn, policy.advantages(drawn, generator)))
+        rows = torch.stack([drawn for drawn, _ in batches])
         raw = torch.stack([advantages for _, advantages in batches])
         bound = config.bound if config.bound is not None else float("inf")
-        level = raw.mean() if self.centred else raw.new_zeros(())
-        clipped = (raw - level).clamp(-bound, bound)
+        clipped = (raw - self._level(policy, raw, rows)).clamp(-bound, bound)
         if not torch.isfinite(clipped).all():
             raise UserError("Q is no longer finite; lower critic.learning_rate")
         if config.target == "zero":
@@ -73,7 +75,19 @@ class SoftAdvantages:
             "samples/advantage": raw.mean().item(),
             "samples/clipped": (clipped.abs() >= bound).float().mean().item(),
         }
-        return Advantages(torch.stack([rows for rows, _ in batches]), clipped), metrics
+        return Advantages(rows, clipped), metrics
+
+    def _level(self, policy: QLearner, raw: Tensor, rows: Tensor) -> float:
+        """c, for advantages [K, B] of rows [K, B, width]."""
+        if self.hold == "reward":
+            return raw.mean().item()
+        if self.hold == "value":
+            # r = A - c is stationary only where E[Q] = 0, for E[A] = E[r] there. A constant c in r
+            # is c / (1 - gamma) in Q, once the slow critics have come to it.
+            shown = self.demonstrations.layout.unpack(rows.flatten(0, 1))
+            values = policy.values(shown.observations, shown.actions)
+            return _PULL * (1.0 - policy.config.gamma) * values.mean().item()
+        return 0.0
 
 
 class AdvantageRegression:

@@ -305,19 +305,42 @@ def test_the_level_of_a_reward_is_held_where_nothing_ends(demonstrations, monkey
 
     def spy(self, policy, ctx):
         found, metrics = real(self, policy, ctx)
-        seen.append((self.centred, found.advantages.mean().item(), metrics["samples/advantage"]))
+        seen.append((self.hold, found.advantages.mean().item(), metrics["samples/advantage"]))
         return found, metrics
 
     monkeypatch.setattr(SoftAdvantages, "sample", spy)
     bicql(tiny(demonstrations), keep=False)
     ends = Transitions.from_arrays(np.zeros((2, 3)), np.zeros((2, 1)), np.zeros((2, 3)), [0, 1])
     bicql(tiny(demonstrations, rounds=1), data=ends, keep=False)
-    reward = AdvantageConfig(hidden=[8], batch_size=5, steps=2, centre=False)
+    reward = AdvantageConfig(hidden=[8], batch_size=5, steps=2, hold="nothing")
     bicql(tiny(demonstrations, reward=reward, rounds=1), keep=False)
-    assert [centred for centred, _, _ in seen] == [True] * 4 + [False] * 2
-    for centred, regressed, raw in seen:
-        assert regressed == pytest.approx(0 if centred else raw, abs=1e-5)
+    assert [hold for hold, _, _ in seen] == ["reward"] * 4 + ["nothing"] * 2
+    for hold, regressed, raw in seen:
+        assert regressed == pytest.approx(0 if hold == "reward" else raw, abs=1e-5)
         assert abs(raw) > 1e-3
+
+
+def test_a_held_value_stays_where_a_held_reward_lets_it_sink(demonstrations):
+    """With r = 0 on average Q is -gamma / (1 - gamma) times the policy's log density (here that of
+    random actions, -0.7 for uniform ones)."""
+    found = {}
+    for hold in ("value", "reward"):
+        config = tiny(
+            demonstrations,
+            rounds=150,
+            critic=CriticConfig(
+                hidden=[32], batch_size=30, steps=20, compile="never", gamma=0.8, tau=0.05
+            ),
+            reward=AdvantageConfig(
+                hidden=[32], batch_size=30, steps=10, learning_rate=3e-3, hold=hold
+            ),
+            evaluation=EvaluationConfig(every=0, episodes=1),
+        )
+        last = bicql(config, keep=False).history[-1]
+        found[hold] = last["policy/q_expert"], -last["policy/gap"]
+    value, reward = found["value"], found["reward"]
+    assert reward[1] < -0.4 and reward[0] == pytest.approx(-4.0 * reward[1], rel=0.3)
+    assert value[1] < -0.4 and abs(value[0]) < -0.3 * value[1]
 
 
 def test_others_can_be_made_to_cost_something(demonstrations, others):
